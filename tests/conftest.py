@@ -1,0 +1,40 @@
+"""Fixtures that several test files use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _outside_folder(name: str) -> Path:
+    """``../shared/<name>`` beside the checkout, or below ``$ROCKETRANK_DATA`` for the collections."""
+    folder = ROOT.parent / "shared" / name
+    if name == "data" and "ROCKETRANK_DATA" in os.environ:
+        folder = Path(os.environ["ROCKETRANK_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {folder}, which is not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real collections (SciFact, an MS MARCO sample, NQ); see the README's section on tests."""
+    return _outside_folder("data")
+
+
+@pytest.fixture(scope="session")
+def shared_reference() -> Path:
+    """Tiny checkpoints with outputs of an independent implementation."""
+    return _outside_folder("reference")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every test run exports its models anew, away from the user's own cache."""
+    folder = tmp_path_factory.mktemp("model-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROCKETRANK_CACHE", str(folder))
+        yield folder
