@@ -1,0 +1,81 @@
+"""A cross-encoder: one score for each pair of a query and a passage."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..inference import EngineName, Precision, Program, RuntimeOptions
+from ..models import Model, open_model
+from ..runtime import load_program, run_program
+from ..tokenizing import Tokenizer
+
+
+class CrossEncoder:
+    """Scores pairs with one model; may be called from several threads.
+
+    The program is exported and loaded when it is first used.
+    """
+
+    def __init__(self, model: Model, options: RuntimeOptions) -> None:
+        self.model = model
+        self.options = options
+        self._tokenizer = Tokenizer.load(model.path, length=model.settings.pair_length)
+        self._program: Program | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Model,
+        *,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        engine: EngineName = "auto",
+        threads: int | None = None,
+    ) -> "CrossEncoder":
+        """Find ``model`` (a folder or a hub id); RocketRankError says why it cannot be used."""
+        if isinstance(model, str):
+            model = open_model(model, role="cross-encoder")
+        return cls(
+            model,
+            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads),
+        )
+
+    @property
+    def name(self) -> str:
+        """How to find the model again: a hub id or an absolute folder."""
+        return self.model.name
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that changes a score."""
+        return self.model.fingerprint
+
+    def score(
+        self, pairs: Sequence[tuple[str, str]], *, progress: bool = False
+    ) -> NDArray[np.float32]:
+        """n pairs (query, passage with its title before it) → (n,) float32 logits.
+
+        A higher score is better. A model of two classes scores logit₁ - logit₀. Pairs longer than
+        the model reads are cut, the longer text first.
+        """
+        if pairs and isinstance(pairs[0], str):
+            raise UsageError("expected a list of (query, passage) pairs, found one pair: [pair]")
+        if not pairs:
+            return np.empty(0, dtype=np.float32)
+        return run_program(
+            self._loaded_program(),
+            pairs,
+            self._tokenizer.encode_pairs,
+            pad_id=self._tokenizer.pad_id,
+            progress="pairs" if progress else None,
+        ).values
+
+    def _loaded_program(self) -> Program:
+        with self._lock:
+            if self._program is None:
+                self._program = load_program(self.model, "query", self.options)
+            return self._program
