@@ -1,0 +1,247 @@
+"""Two-stage search: a retriever over an index, then a re-ranker over what it found."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .data.records import Passage
+from .errors import RocketRankError, UsageError
+
+if TYPE_CHECKING:
+    from .inference import EngineName, Precision
+
+DEFAULT_RERANK_DEPTH = 100
+
+# How much is in memory at once while many queries are searched.
+_QUERIES_PER_STEP = 256
+_PAIRS_PER_STEP = 8192
+
+
+class Hit(NamedTuple):
+    """A found passage. ``score`` is the last stage's; ``rank`` starts at 1."""
+
+    rank: int
+    id: str
+    score: float
+    retriever_score: float
+    reranker_score: float | None
+    title: str
+    text: str
+    metadata: Mapping[str, Any]
+
+
+class Retriever(Protocol):
+    """What the first stage needs of a dual encoder."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class Reranker(Protocol):
+    """What the second stage needs of a cross-encoder."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
+
+
+class PassageIndex(Protocol):
+    """What both stages need of an index."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def model_name(self) -> str: ...
+    def search(self, queries: NDArray[np.float32], k: int) -> Any: ...
+    def passages(self, rows: Sequence[int]) -> list[Passage]: ...
+    def close(self) -> None: ...
+
+
+def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
+    """``(k, rerank_depth)`` with the default depth filled in: the larger of 100 and k.
+
+    Raises UsageError when k is below 1 or a given depth is below k.
+    """
+    if k < 1:
+        raise UsageError(f"k ({k}) must be at least 1")
+    if rerank_depth is None:
+        return k, max(DEFAULT_RERANK_DEPTH, k)
+    if rerank_depth < k:
+        raise UsageError(f"rerank_depth ({rerank_depth}) must be at least k ({k})")
+    return k, rerank_depth
+
+
+class SearchEngine:
+    """An open index with its retriever and, if wanted, a re-ranker. A context manager."""
+
+    def __init__(
+        self, index: PassageIndex, retriever: Retriever, reranker: Reranker | None = None
+    ) -> None:
+        if retriever.fingerprint != index.fingerprint:
+            raise RocketRankError(
+                f"the index was built with another model ({index.model_name}, fingerprint "
+                f"{index.fingerprint[:12]}) than {retriever.name} (fingerprint "
+                f"{retriever.fingerprint[:12]}), and vectors of two models cannot be compared: "
+                "search with the index's own model or build the index again"
+            )
+        self.index = index
+        self.retriever = retriever
+        self.reranker = reranker
+
+    @classmethod
+    def open(
+        cls,
+        index: str | Path,
+        *,
+        model: str | None = None,
+        reranker: str | None = None,
+        device: str = "cpu",
+        precision: "Precision" = "auto",
+        engine: "EngineName" = "auto",
+        threads: int | None = None,
+    ) -> "SearchEngine":
+        """Open the index in the folder ``index`` with the model that filled it.
+
+        ``model`` names that model where it has moved; another model is refused. ``reranker``
+        names a cross-encoder for the second stage. Raises RocketRankError, one sentence.
+        """
+        from .index import Index
+        from .reranker import CrossEncoder
+        from .retriever import DualEncoder
+
+        opened = Index.open(Path(index), threads=threads)
+        try:
+            try:
+                retriever = DualEncoder.load(
+                    model or opened.model_name,
+                    device=device,
+                    precision=precision,
+                    engine=engine,
+                    threads=threads,
+                )
+            except RocketRankError as error:
+                if model or isinstance(error, UsageError):
+                    raise
+                raise RocketRankError(
+                    f"the model that filled {index} cannot be opened ({error}); "
+                    "if it has moved, say where with --model"
+                ) from error
+            second = reranker and CrossEncoder.load(
+                reranker, device=device, precision=precision, engine=engine, threads=threads
+            )
+            return cls(opened, retriever, second or None)
+        except BaseException:
+            opened.close()
+            raise
+
+    def search(self, query: str, *, k: int = 10, rerank_depth: int | None = None) -> list[Hit]:
+        """The best ``k`` passages for one query, best first; fewer when the index has fewer.
+
+        With a re-ranker the first ``rerank_depth`` (default: the larger of 100 and k) of stage one
+        are scored again, and the best ``k`` of those come back. Equal scores: the passage that was
+        indexed first comes first.
+        """
+        return self.search_many([query], k=k, rerank_depth=rerank_depth)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        *,
+        k: int = 10,
+        rerank_depth: int | None = None,
+        progress: bool = False,
+    ) -> list[list[Hit]]:
+        """As :meth:`search` for each query, batched through both stages."""
+        return list(self.search_stream(queries, k=k, rerank_depth=rerank_depth, progress=progress))
+
+    def search_stream(
+        self,
+        queries: Sequence[str],
+        *,
+        k: int = 10,
+        rerank_depth: int | None = None,
+        progress: bool = False,
+    ) -> Iterator[list[Hit]]:
+        """As :meth:`search_many`, with few queries' hits in memory at a time."""
+        k, rerank_depth = check_search_options(k, rerank_depth)
+        if isinstance(queries, str):
+            raise UsageError("expected a list of queries, found one query: call search, or [query]")
+        for number, query in enumerate(queries, start=1):
+            if not query.strip():
+                which = f"query {number} of {len(queries)}" if len(queries) > 1 else "the query"
+                raise UsageError(f"{which} is empty: write a question")
+        depth = rerank_depth if self.reranker else k
+        step = _QUERIES_PER_STEP
+        if self.reranker:
+            step = max(1, min(step, _PAIRS_PER_STEP // depth))
+        return self._results(queries, k, depth, step, progress)
+
+    def _results(
+        self, queries: Sequence[str], k: int, depth: int, step: int, progress: bool
+    ) -> Iterator[list[Hit]]:
+        with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
+            for start in range(0, len(queries), step):
+                part = queries[start : start + step]
+                found = self._retrieve(part, depth)
+                if self.reranker:
+                    found = _rerank(self.reranker, part, found)
+                for hits in found:
+                    yield [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
+                bar.update(len(part))
+
+    def _retrieve(self, queries: Sequence[str], depth: int) -> list[list[Hit]]:
+        """Stage one: for each query its first ``depth`` hits; equal scores in the index's order."""
+        result = self.index.search(self.retriever.encode_queries(queries), depth)
+        found = []
+        for rows, scores in zip(result.rows, result.scores, strict=True):
+            there = rows >= 0
+            passages = self.index.passages(rows[there].tolist())
+            found.append(
+                [
+                    Hit(rank, p.id, score, score, None, p.title, p.text, p.metadata)
+                    for rank, (p, score) in enumerate(
+                        zip(passages, scores[there].tolist(), strict=True), start=1
+                    )
+                ]
+            )
+        return found
+
+    def close(self) -> None:
+        """Release the index's files."""
+        self.index.close()
+
+    def __enter__(self) -> "SearchEngine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _rerank(reranker: Reranker, queries: Sequence[str], found: list[list[Hit]]) -> list[list[Hit]]:
+    """Stage two: every list in the order of the re-ranker's scores."""
+    pairs = [
+        (query, Passage(hit.id, hit.text, hit.title).full_text)
+        for query, hits in zip(queries, found, strict=True)
+        for hit in hits
+    ]
+    ends = np.cumsum([len(hits) for hits in found])
+    reranked = []
+    for hits, scores in zip(found, np.split(reranker.score(pairs), ends[:-1]), strict=True):
+        scored = [
+            hit._replace(score=score, reranker_score=score)
+            for hit, score in zip(hits, scores.tolist(), strict=True)
+        ]
+        # sorted is stable: equal scores stay in stage one's order
+        reranked.append(sorted(scored, key=lambda hit: -hit.score))
+    return reranked
