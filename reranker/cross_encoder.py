@@ -5,9 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ..errors import UsageError
-from ..inference import EngineName, Precision, Program, RuntimeOptions
+from ..inference import (
+    EngineName,
+    Precision,
+    Program,
+    RuntimeChoice,
+    RuntimeOptions,
+    choose_runtime,
+)
 from ..models import Model, open_model
 from ..runtime import load_program, run_program
 from ..tokenizing import Tokenizer
@@ -19,9 +27,9 @@ class CrossEncoder:
     The program is exported and loaded when it is first used.
     """
 
-    def __init__(self, model: Model, options: RuntimeOptions) -> None:
+    def __init__(self, model: Model, runtime: RuntimeChoice) -> None:
         self.model = model
-        self.options = options
+        self.runtime = runtime
         self._tokenizer = Tokenizer.load(model.path, length=model.settings.pair_length)
         self._program: Program | None = None
         self._lock = threading.Lock()
@@ -37,12 +45,12 @@ class CrossEncoder:
         threads: int | None = None,
     ) -> "CrossEncoder":
         """Find ``model`` (a folder or a hub id); RocketRankError says why it cannot be used."""
+        runtime = choose_runtime(
+            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
+        )
         if isinstance(model, str):
             model = open_model(model, role="cross-encoder")
-        return cls(
-            model,
-            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads),
-        )
+        return cls(model, runtime)
 
     @property
     def name(self) -> str:
@@ -66,16 +74,17 @@ class CrossEncoder:
             raise UsageError("expected a list of (query, passage) pairs, found one pair: [pair]")
         if not pairs:
             return np.empty(0, dtype=np.float32)
-        return run_program(
-            self._loaded_program(),
-            pairs,
-            self._tokenizer.encode_pairs,
-            pad_id=self._tokenizer.pad_id,
-            progress="pairs" if progress else None,
-        ).values
+        with tqdm(total=len(pairs), desc="pairs", disable=not progress) as bar:
+            return run_program(
+                self._loaded_program(),
+                pairs,
+                self._tokenizer.encode_pairs,
+                pad_id=self._tokenizer.pad_id,
+                on_done=bar.update,
+            ).values
 
     def _loaded_program(self) -> Program:
         with self._lock:
             if self._program is None:
-                self._program = load_program(self.model, "query", self.options)
+                self._program = load_program(self.model, "query", self.runtime)
             return self._program

@@ -7,10 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ..data.records import join_title
 from ..errors import UsageError
-from ..inference import EngineName, Precision, Program, RuntimeOptions
+from ..inference import (
+    EngineName,
+    Precision,
+    Program,
+    RuntimeChoice,
+    RuntimeOptions,
+    choose_runtime,
+)
 from ..models import Model, Tower, hidden_width, open_model
 from ..runtime import Item, Outputs, load_program, run_program
 from ..tokenizing import Tokenizer, Tokens
@@ -30,9 +38,9 @@ class DualEncoder:
     passages so far that were longer than the model reads and were cut.
     """
 
-    def __init__(self, model: Model, options: RuntimeOptions) -> None:
+    def __init__(self, model: Model, runtime: RuntimeChoice) -> None:
         self.model = model
-        self.options = options
+        self.runtime = runtime
         self.truncated_passages = 0
         self._sides: dict[Tower, _Side] = {}
         self._lock = threading.Lock()
@@ -51,12 +59,12 @@ class DualEncoder:
 
         ``precision`` ``auto`` is bf16 where the CPU multiplies it in hardware, else fp32.
         """
+        runtime = choose_runtime(
+            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
+        )
         if isinstance(model, str):
             model = open_model(model, role="dual-encoder")
-        return cls(
-            model,
-            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads),
-        )
+        return cls(model, runtime)
 
     @property
     def name(self) -> str:
@@ -81,7 +89,8 @@ class DualEncoder:
         side = self._side("query")
         prefix = self.model.settings.query_prefix
         items = [prefix + text for text in texts]
-        outputs = self._run(side, items, side.tokenizer.encode, "queries" if progress else None)
+        with tqdm(total=len(items), desc="queries", disable=not progress) as bar:
+            outputs = self._run(side, items, side.tokenizer.encode, bar.update)
         if outputs.truncated:
             _log.warning(
                 "%d of %d queries longer than the %d tokens this model reads: cut there",
@@ -97,10 +106,13 @@ class DualEncoder:
         titles: Sequence[str] | None = None,
         *,
         progress: bool = False,
+        on_done: Callable[[int], object] | None = None,
     ) -> NDArray[np.float32]:
         """n texts, and their n titles → (n, dim) float32.
 
         How title and text meet is the model's setting ``title``: joined by a blank, or as a pair.
+        ``on_done`` is called with the number of passages of each batch that is done, for a caller
+        with a progress bar of its own.
         """
         _refuse_single_string(texts)
         if titles is None:
@@ -109,13 +121,14 @@ class DualEncoder:
             raise UsageError(f"{len(titles)} titles for {len(texts)} texts: give one title a text")
         side = self._side("passage")
         prefix = self.model.settings.passage_prefix
-        label = "passages" if progress else None
-        if self.model.settings.title == "pair":
-            pairs = [(prefix + title, text) for title, text in zip(titles, texts, strict=True)]
-            outputs = self._run(side, pairs, side.tokenizer.encode_pairs, label)
-        else:
-            items = [prefix + join_title(*both) for both in zip(titles, texts, strict=True)]
-            outputs = self._run(side, items, side.tokenizer.encode, label)
+        with tqdm(total=len(texts), desc="passages", disable=not progress) as bar:
+            done = on_done or bar.update
+            if self.model.settings.title == "pair":
+                pairs = [(prefix + title, text) for title, text in zip(titles, texts, strict=True)]
+                outputs = self._run(side, pairs, side.tokenizer.encode_pairs, done)
+            else:
+                items = [prefix + join_title(*both) for both in zip(titles, texts, strict=True)]
+                outputs = self._run(side, items, side.tokenizer.encode, done)
         with self._lock:
             self.truncated_passages += outputs.truncated
         return outputs.values
@@ -125,12 +138,12 @@ class DualEncoder:
         side: _Side,
         items: Sequence[Item],
         tokenise: Callable[[Sequence[Item]], list[Tokens]],
-        label: str | None,
+        on_done: Callable[[int], object],
     ) -> Outputs:
         if not items:
             return Outputs(np.empty((0, self.dim), dtype=np.float32), 0)
         return run_program(
-            side.program, items, tokenise, pad_id=side.tokenizer.pad_id, progress=label
+            side.program, items, tokenise, pad_id=side.tokenizer.pad_id, on_done=on_done
         )
 
     def _side(self, tower: Tower) -> _Side:
@@ -145,7 +158,7 @@ class DualEncoder:
         settings = self.model.settings
         length = settings.query_length if tower == "query" else settings.passage_length
         tokenizer = Tokenizer.load(self.model.tower_path(tower), length=length)
-        return _Side(program or load_program(self.model, tower, self.options), tokenizer)
+        return _Side(program or load_program(self.model, tower, self.runtime), tokenizer)
 
 
 def _refuse_single_string(texts: Sequence[str]) -> None:

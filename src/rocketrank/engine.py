@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_RERANK_DEPTH = 100
 
 # How much is in memory at once while many queries are searched.
+_QUERIES_PER_ENCODING = 16_384
 _QUERIES_PER_STEP = 256
 _PAIRS_PER_STEP = 8192
 
@@ -112,9 +113,14 @@ class SearchEngine:
         names a cross-encoder for the second stage. Raises RocketRankError, one sentence.
         """
         from .index import Index
+        from .inference import RuntimeOptions, choose_runtime
         from .reranker import CrossEncoder
         from .retriever import DualEncoder
 
+        # What this machine cannot do is refused before anything is opened.
+        choose_runtime(
+            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
+        )
         opened = Index.open(Path(index), threads=threads)
         try:
             try:
@@ -126,7 +132,7 @@ class SearchEngine:
                     threads=threads,
                 )
             except RocketRankError as error:
-                if model or isinstance(error, UsageError):
+                if model:
                     raise
                 raise RocketRankError(
                     f"the model that filled {index} cannot be opened ({error}); "
@@ -186,18 +192,27 @@ class SearchEngine:
         self, queries: Sequence[str], k: int, depth: int, step: int, progress: bool
     ) -> Iterator[list[Hit]]:
         with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
-            for start in range(0, len(queries), step):
-                part = queries[start : start + step]
-                found = self._retrieve(part, depth)
+            for texts, vectors in self._encoded(queries, step):
+                found = self._retrieve(vectors, depth)
                 if self.reranker:
-                    found = _rerank(self.reranker, part, found)
+                    found = _rerank(self.reranker, texts, found)
                 for hits in found:
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
-                bar.update(len(part))
+                bar.update(len(texts))
 
-    def _retrieve(self, queries: Sequence[str], depth: int) -> list[list[Hit]]:
+    def _encoded(
+        self, queries: Sequence[str], step: int
+    ) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
+        """``step`` queries and vectors at a time, encoded many at once: sorted by length pays."""
+        for start in range(0, len(queries), _QUERIES_PER_ENCODING):
+            part = queries[start : start + _QUERIES_PER_ENCODING]
+            vectors = self.retriever.encode_queries(part)
+            for place in range(0, len(part), step):
+                yield part[place : place + step], vectors[place : place + step]
+
+    def _retrieve(self, vectors: NDArray[np.float32], depth: int) -> list[list[Hit]]:
         """Stage one: for each query its first ``depth`` hits; equal scores in the index's order."""
-        result = self.index.search(self.retriever.encode_queries(queries), depth)
+        result = self.index.search(vectors, depth)
         found = []
         for rows, scores in zip(result.rows, result.scores, strict=True):
             there = rows >= 0

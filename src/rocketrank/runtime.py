@@ -10,10 +10,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from .exporting import exported_program
-from .inference import Program, RuntimeOptions, choose_runtime, open_program
+from .inference import Program, RuntimeChoice, open_program
 from .models import Model, Tower
 from .tokenizing import Tokens
 
@@ -41,10 +40,9 @@ class Outputs(NamedTuple):
     truncated: int
 
 
-def load_program(model: Model, tower: Tower, options: RuntimeOptions) -> Program:
-    """The program of ``model`` for ``options``, exported first if the cache has none."""
-    choice = choose_runtime(options)
-    return open_program(exported_program(model, tower, choice.engine), choice)
+def load_program(model: Model, tower: Tower, runtime: RuntimeChoice) -> Program:
+    """The program of ``model`` for ``runtime``, exported first if the cache has none."""
+    return open_program(exported_program(model, tower, runtime.engine), runtime)
 
 
 def run_program(
@@ -53,24 +51,24 @@ def run_program(
     tokenise: Callable[[Sequence[Item]], list[Tokens]],
     *,
     pad_id: int,
-    progress: str | None = None,
+    on_done: Callable[[int], object] | None = None,
 ) -> Outputs:
     """Tokenise ``items`` and run them through ``program``.
 
-    ``values`` is (n, …) float32, whatever the program gives for one item. ``progress`` is the
-    label of a progress bar on standard error; None shows none.
+    ``values`` is (n, …) float32, whatever the program gives for one item. ``on_done`` is called
+    with the number of items of each batch that is done.
     """
     values: NDArray[np.float32] | None = None
     truncated = 0
-    with tqdm(total=len(items), desc=progress, disable=progress is None, smoothing=0.1) as bar:
-        for start, window in _tokenised_ahead(items, tokenise):
-            truncated += sum(tokens.truncated for tokens in window)
-            for batch in make_batches(window, pad_id=pad_id):
-                output = _run_batch(program, batch)
-                if values is None:
-                    values = np.empty((len(items), *output.shape[1:]), dtype=np.float32)
-                values[start + batch.rows] = output
-                bar.update(len(batch.rows))
+    for start, window in _tokenised_ahead(items, tokenise):
+        truncated += sum(tokens.truncated for tokens in window)
+        for batch in make_batches(window, pad_id=pad_id):
+            output = _run_batch(program, batch)
+            if values is None:
+                values = np.empty((len(items), *output.shape[1:]), dtype=np.float32)
+            values[start + batch.rows] = output
+            if on_done:
+                on_done(len(batch.rows))
     if values is None:
         raise ValueError("run_program needs at least one item")
     return Outputs(values, truncated)
