@@ -1,0 +1,79 @@
+"""Which FAISS structure an index uses: the named kinds, and how ``auto`` chooses among them."""
+
+import math
+from typing import NamedTuple
+
+KINDS = ("auto", "flat", "ivf", "hnsw", "ivfpq")
+FLAT_UP_TO = 100_000
+HNSW_UP_TO = 2_000_000
+POINTS_PER_LIST = 39
+"""FAISS's own lower bound of training vectors for each k-means centroid."""
+PRODUCT_QUANTIZER_POINTS = 256
+"""An 8-bit product quantizer has 256 centroids and cannot be trained on fewer vectors."""
+
+
+class Choice(NamedTuple):
+    """A FAISS factory string and one sentence that says why it is that one."""
+
+    kind: str
+    factory: str
+    reason: str
+
+
+def choose(kind: str, count: int, dim: int) -> Choice:
+    """The structure for ``count`` ≥ 1 vectors of width ``dim``; other kinds are factory strings."""
+    if kind == "auto":
+        return _choose_by_size(count, dim)
+    if kind == "flat":
+        return Choice("flat", "Flat", "flat was asked for")
+    if kind == "ivf":
+        return Choice("ivf", f"IVF{list_count(count)},Flat", "ivf was asked for")
+    if kind == "hnsw":
+        return Choice("hnsw", "HNSW32,Flat", "hnsw was asked for")
+    if kind == "ivfpq":
+        if count < PRODUCT_QUANTIZER_POINTS:
+            return Choice(
+                "flat",
+                "Flat",
+                f"ivfpq was asked for, but it needs {PRODUCT_QUANTIZER_POINTS} passages to train "
+                f"on and there are {count}, so the search is exhaustive (flat)",
+            )
+        return Choice("ivfpq", _ivfpq(count, dim), "ivfpq was asked for")
+    return Choice("custom", kind, "the factory string was given")
+
+
+def _choose_by_size(count: int, dim: int) -> Choice:
+    size = f"auto chose {{}} for {count:,} passages: "
+    if count <= FLAT_UP_TO:
+        reason = (
+            f"up to {FLAT_UP_TO:,} an exhaustive search is exact, fast enough and needs no training"
+        )
+        return Choice("flat", "Flat", size.format("flat") + reason)
+    if count <= HNSW_UP_TO:
+        gigabytes = count * (dim * 4 + 64 * 4) / 1e9
+        reason = (
+            f"above {FLAT_UP_TO:,} reading every vector for each query is too slow, and the graph "
+            f"with its vectors takes about {gigabytes:.1f} GB of memory"
+        )
+        return Choice("hnsw", "HNSW32,Flat", size.format("hnsw") + reason)
+    gigabytes = count * (_subquantizers(dim) + 8) / 1e9
+    reason = (
+        f"above {HNSW_UP_TO:,} whole vectors take too much memory, and their product-quantized "
+        f"codes take about {gigabytes:.1f} GB"
+    )
+    return Choice("ivfpq", _ivfpq(count, dim), size.format("ivfpq") + reason)
+
+
+def list_count(count: int) -> int:
+    """Inverted lists for ``count`` vectors: 4·√n, with enough vectors to train each."""
+    return max(1, min(4 * math.isqrt(count), count // POINTS_PER_LIST))
+
+
+def _ivfpq(count: int, dim: int) -> str:
+    parts = _subquantizers(dim)
+    return f"OPQ{parts},IVF{list_count(count)},PQ{parts}"
+
+
+def _subquantizers(dim: int) -> int:
+    """Bytes a code: the largest divisor of ``dim`` that leaves 4 dimensions or more to a byte."""
+    return max(m for m in range(1, max(1, min(dim // 4, 128)) + 1) if dim % m == 0)

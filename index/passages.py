@@ -1,0 +1,235 @@
+"""Passages and the ledger of encoded shards, both in one SQLite file.
+
+The transaction that stores a shard's passages stores its ledger row too, so a shard is in the index
+as a whole or not at all. A rollback journal (not a WAL) keeps the file's bytes a function of the
+transactions committed, whatever happened in between.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from weakref import WeakSet
+
+import orjson
+
+from ..data.records import NO_METADATA, Passage
+from ..errors import DataError, RocketRankError, UsageError
+from .durable import PARTIAL, explained_write, put_in_place
+from .layout import APPLICATION_ID
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+CREATE TABLE passages (
+    row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, text TEXT NOT NULL,
+    metadata TEXT
+);
+CREATE TABLE shards (
+    number INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, rows INTEGER NOT NULL,
+    vectors_sha256 TEXT NOT NULL, content_sha256 TEXT NOT NULL, fingerprint TEXT NOT NULL
+);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+class Shard(NamedTuple):
+    """A row of the ledger: passages ``first_row`` … ``first_row + rows - 1`` are encoded."""
+
+    number: int
+    first_row: int
+    rows: int
+    vectors_sha256: str
+    content_sha256: str
+    fingerprint: str
+
+
+def passage_bytes(passage: Passage) -> bytes:
+    """Id, title, text and metadata, each with its length before it, for a digest over passages.
+
+    Raises TypeError or UnicodeEncodeError for what JSON or UTF-8 cannot say.
+    """
+    fields = (passage.id, passage.title, passage.text, _metadata_json(passage) or "")
+    encoded = [field.encode() for field in fields]
+    return b"".join(len(field).to_bytes(8, "big") + field for field in encoded)
+
+
+def _metadata_json(passage: Passage) -> str | None:
+    return orjson.dumps(dict(passage.metadata)).decode() if passage.metadata else None
+
+
+class Ledger:
+    """The passages file of a build in progress; one thread, one process (the folder is locked)."""
+
+    def __init__(self, path: Path, settings: Mapping[str, str]) -> None:
+        """Opens ``path``, or creates it with ``settings``; DataError when it cannot be read."""
+        self._path = path
+        if not path.exists():
+            _create(path, settings)
+        with self._explained():
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous = FULL")
+            # The first read also rolls back what a killed process had not committed.
+            self.settings = dict(self._connection.execute("SELECT name, value FROM settings"))
+            select = "SELECT * FROM shards ORDER BY number"
+            self.shards = [Shard(*row) for row in self._connection.execute(select)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def row_of(self, passage_id: str) -> int | None:
+        with self._explained():
+            select = "SELECT row FROM passages WHERE id = ?"
+            found = self._connection.execute(select, (passage_id,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def commit(self, shard: Shard, passages: Sequence[Passage]) -> None:
+        """Stores the passages and the ledger row in one transaction: the shard's commit point."""
+        records = (
+            (row, passage.id, passage.title, passage.text, _metadata_json(passage))
+            for row, passage in enumerate(passages, start=shard.first_row)
+        )
+        with self._explained(), self._transaction() as connection:
+            connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", records)
+            connection.execute("INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)", shard)
+        self.shards.append(shard)
+
+    def drop_from(self, number: int) -> None:
+        """Forgets the shards from ``number`` on."""
+        first_row = self.shards[number].first_row
+        with self._explained(), self._transaction() as connection:
+            connection.execute("DELETE FROM passages WHERE row >= ?", (first_row,))
+            connection.execute("DELETE FROM shards WHERE number >= ?", (number,))
+        del self.shards[number:]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._connection
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise RocketRankError(
+                f"{self._path}: cannot be written ({error}): make room or give write permission, "
+                "then run the same command again; it goes on where it stopped"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{self._path}: expected the ledger of an unfinished index, found a damaged file "
+                f"({error}): start again with --overwrite"
+            ) from error
+
+
+def _create(path: Path, settings: Mapping[str, str]) -> None:
+    """Puts an empty ledger in place as a whole, so that a file of that name is always readable."""
+    partial = path.with_name(path.name + PARTIAL)
+    with explained_write(path):
+        # A journal left of an earlier file would be rolled back into the new one.
+        for name in (partial.name, f"{partial.name}-journal", f"{path.name}-journal"):
+            path.with_name(name).unlink(missing_ok=True)
+        try:
+            connection = sqlite3.connect(partial, isolation_level=None)
+            connection.executescript(_SCHEMA)
+            connection.executemany("INSERT INTO settings VALUES (?, ?)", sorted(settings.items()))
+            connection.close()
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from error
+        put_in_place(partial, path)
+
+
+class _Connection:
+    """A thread's own read-only connection, closed when the thread ends or the index is closed."""
+
+    def __init__(self, path: Path) -> None:
+        uri = path.absolute().as_uri() + "?mode=ro"
+        self.sqlite = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self.process = os.getpid()
+
+
+class PassageReader:
+    """Reads passages by row; several threads may, each on a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._connections: WeakSet[_Connection] = WeakSet()
+        self._lock = threading.Lock()
+
+    def count(self) -> int:
+        """Passages stored, from the last row number: rows have no gaps."""
+        found = self._select("SELECT max(row) FROM passages", ())
+        return 0 if found[0][0] is None else int(found[0][0]) + 1
+
+    def full_count(self) -> int:
+        """Passages stored, counted one by one."""
+        return int(self._select("SELECT count(*) FROM passages", ())[0][0])
+
+    def passages(self, rows: Sequence[int]) -> list[Passage]:
+        """The passages at ``rows``, in that order."""
+        wanted = [int(row) for row in rows]
+        select = (
+            "SELECT row, id, text, title, metadata FROM passages "
+            "WHERE row IN (SELECT value FROM json_each(?))"
+        )
+        found = {
+            row: Passage(
+                passage_id, text, title, orjson.loads(metadata) if metadata else NO_METADATA
+            )
+            for row, passage_id, text, title, metadata in self._select(
+                select, (orjson.dumps(wanted).decode(),)
+            )
+        }
+        missing = next((row for row in wanted if row not in found), None)
+        if missing is not None:
+            raise UsageError(
+                f"expected rows from 0 to {self.count() - 1}, found {missing}: "
+                "pass rows that a search returned"
+            )
+        return [found[row] for row in wanted]
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in list(self._connections):
+                connection.sqlite.close()
+        self._local = threading.local()
+
+    def _select(self, statement: str, parameters: tuple[str, ...]) -> list[Any]:
+        try:
+            return list(self._connection().execute(statement, parameters))
+        except sqlite3.Error as error:
+            raise DataError(
+                f"{self._path}: expected the passages of an index, found a file that cannot be "
+                f"read ({error}): open the index again if it was replaced meanwhile, or build it "
+                "again with --overwrite"
+            ) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        holder: _Connection | None = getattr(self._local, "holder", None)
+        # SQLite connections must not cross a fork.
+        if holder is None or holder.process != os.getpid():
+            holder = _Connection(self._path)
+            self._local.holder = holder
+            with self._lock:
+                self._connections.add(holder)
+        return holder.sqlite

@@ -1,0 +1,37 @@
+"""Which structure is chosen, by the rules written in kinds.py worked out by hand."""
+
+import pytest
+
+from rocketrank.index.kinds import choose
+
+
+@pytest.mark.parametrize(
+    ("count", "factory"),
+    [
+        (1, "Flat"),
+        (100_000, "Flat"),
+        (100_001, "HNSW32,Flat"),
+        (2_000_000, "HNSW32,Flat"),
+        (4_000_000, "OPQ96,IVF8000,PQ96"),
+    ],
+)
+def test_auto_chooses_by_size_and_says_why(count: int, factory: str) -> None:
+    choice = choose("auto", count, 384)
+    assert choice.factory == factory
+    assert choice.reason.startswith(f"auto chose {choice.kind} for {count:,} passages: ")
+
+
+@pytest.mark.parametrize(
+    ("count", "lists"), [(1, 1), (77, 1), (78, 2), (3900, 100), (1_000_000, 4000)]
+)
+def test_ivf_has_four_times_the_root_of_n_lists_of_39_passages_or_more(
+    count: int, lists: int
+) -> None:
+    assert choose("ivf", count, 8).factory == f"IVF{lists},Flat"
+
+
+@pytest.mark.parametrize(
+    ("dim", "parts"), [(1, 1), (7, 1), (12, 3), (100, 25), (384, 96), (768, 128), (1021, 1)]
+)
+def test_a_product_quantizer_has_a_byte_for_four_dimensions_or_more(dim: int, parts: int) -> None:
+    assert choose("ivfpq", 2560, dim).factory == f"OPQ{parts},IVF65,PQ{parts}"
