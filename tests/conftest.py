@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _outside_folder(name: str) -> Path:
-    """``../shared/<name>`` beside the checkout, or below ``$ROCKETRANK_DATA`` for the collections."""
+    """``../shared/<name>`` beside the checkout; ``$ROCKETRANK_DATA`` for the collections."""
     folder = ROOT.parent / "shared" / name
     if name == "data" and "ROCKETRANK_DATA" in os.environ:
         folder = Path(os.environ["ROCKETRANK_DATA"])

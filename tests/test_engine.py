@@ -105,8 +105,9 @@ def test_the_second_stage_is_the_first_depth_hits_in_the_order_of_its_own_scores
     order = sorted(range(depth), key=lambda place: -expected[place])
     assert [hit.id for hit in hits] == [first_stage[place].id for place in order]
     np.testing.assert_allclose(
-        [hit.reranker_score for hit in hits], [expected[place] for place in order], atol=2e-5
+        [hit.score for hit in hits], [expected[place] for place in order], atol=2e-5
     )
+    assert all(hit.reranker_score == hit.score for hit in hits)
     by_id = {hit.id: hit.retriever_score for hit in first_stage}
     np.testing.assert_allclose(
         [hit.retriever_score for hit in hits], [by_id[hit.id] for hit in hits], rtol=1e-6

@@ -1,0 +1,212 @@
+"""The command ``rq``: one file a command, and every heavy import inside its function."""
+
+import functools
+import logging
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import RocketRankError, UsageError
+from .convert import convert
+from .demo import demo
+from .doctor import doctor
+from .index import index
+from .info import info
+from .search import search
+
+__all__ = ["main"]
+
+FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 1, 2, 130, 141
+
+app = typer.Typer(
+    name="rq",
+    help="RocketRank: index a corpus with a dense retriever, search it, re-rank what is found.",
+    epilog="A first look: rq demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Typer has no public name for what its parser raises; its BadParameter derives from it.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rocketrank {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def _example(text: str) -> str:
+    """An epilogue that the help formatter does not wrap (that is what the \\b asks for)."""
+    lines = "\n".join(f"  {line}" for line in text.splitlines())
+    return f"\b\nExample:\n{lines}"
+
+
+class _Interrupted(Exception):
+    """Ctrl-C; Typer would end the process in its own way, which changed between its releases."""
+
+
+class _ReaderGone(Exception):
+    """Whoever read our output has closed the pipe; Typer would call that a failure."""
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose interruption and broken pipe reach ``main``."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
+
+    return run
+
+
+app.command(
+    epilog=_example(
+        "rq index corpus.jsonl --model minilm --index corpus.index\n"
+        "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index"
+    )
+)(_guarded(index))
+app.command(
+    epilog=_example(
+        'rq search "who discovered penicillin" --index corpus.index --k 5\n'
+        "rq search --index corpus.index --queries queries.tsv --output run.trec"
+    )
+)(_guarded(search))
+app.command(epilog=_example("rq info corpus.index"))(_guarded(info))
+app.command(
+    epilog=_example(
+        "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"
+        "rq index corpus.tsv --model my-retriever --index corpus.index"
+    )
+)(_guarded(convert))
+app.command(epilog=_example("rq doctor\nrq doctor --json"))(_guarded(doctor))
+app.command(epilog=_example("rq demo"))(_guarded(demo))
+
+
+class _NoteHandler(logging.Handler):
+    """The library's log records as ``note: …`` on standard error, clear of a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")
+        text = f"note: {record.getMessage()}"
+        if tqdm is not None:
+            tqdm.tqdm.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr)
+
+
+def _prepare_process() -> None:
+    """What a command may do at its start and a library may not: environment and log handlers."""
+    logger = logging.getLogger("rocketrank")
+    if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+        logger.addHandler(_NoteHandler())
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    # Without it, tokenizers warns when a process that has tokenised starts another one.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # On AMD processors Paddle's MKL takes a slow path unless told not to, before it is loaded.
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+            amd = any(line.startswith("vendor_id") and "AMD" in line for line in lines)
+    except OSError:
+        amd = False
+    if amd:
+        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+
+
+def _complain(sentence: str) -> None:
+    print(f"rq: {sentence}", file=sys.stderr)
+
+
+def _report_bug(error: BaseException, arguments: Sequence[str]) -> None:
+    """One sentence, with the traceback in a file: it is for a report, not for the terminal."""
+    import tempfile
+
+    text = "".join(traceback.format_exception(error))
+    where = "the traceback is above"
+    if os.environ.get("RQ_DEBUG"):
+        sys.stderr.write(text)
+    else:
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", prefix="rq-", suffix=".traceback", delete=False, encoding="utf-8"
+            ) as file:
+                file.write(f"rocketrank {__version__}: rq {shlex.join(arguments)}\n{text}")
+            where = f"the traceback is in {file.name} (RQ_DEBUG=1 shows it here)"
+        except OSError:  # no place to write it
+            where = "RQ_DEBUG=1 shows the traceback"
+    kind = type(error).__name__
+    _complain(f"this is a bug in RocketRank, not in what you typed: {kind}: {error}; {where}")
+
+
+def _explain_usage(error: Exception) -> None:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rq"
+    message = getattr(error, "format_message", lambda: str(error))()
+    if message.startswith("Usage:"):  # no arguments at all: the help is the answer
+        print(message, file=sys.stderr)
+        return
+    message = message.replace("Value error, ", "").rstrip(".")
+    _complain(f"{message} (`{command} --help` lists the options)")
+
+
+def _leave_quietly() -> None:
+    """Whoever read our output has gone; Python would complain once more while flushing it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit code. Errors become one sentence on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_process()
+    try:
+        code = app(args=given, prog_name="rq", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        _complain(str(error))
+        return WRONG_USAGE
+    except RocketRankError as error:
+        _complain(str(error))
+        return FAILED
+    except (_Interrupted, KeyboardInterrupt, typer.Abort):
+        print("\nrq: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (_ReaderGone, BrokenPipeError):
+        _leave_quietly()
+        return READER_GONE
+    except _UsageProblem as error:
+        _explain_usage(error)
+        return WRONG_USAGE
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        _complain(f"{error.strerror or error}{place}")
+        return FAILED
+    except Exception as error:
+        _report_bug(error, given)
+        return FAILED

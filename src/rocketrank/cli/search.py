@@ -1,0 +1,200 @@
+"""``rq search``: one question, a file of questions, or a prompt."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ..errors import RocketRankError, UsageError
+from . import options
+from .show import as_record, print_hits, style_of_output
+
+if TYPE_CHECKING:
+    from ..data.records import Query, RunEntry
+    from ..engine import Hit, SearchEngine
+
+RunFormat = Literal["trec", "msmarco", "jsonl"]
+
+
+def search(
+    directory: Annotated[Path, typer.Option("--index", metavar="DIR", help="The index to search.")],
+    query: Annotated[
+        str | None, typer.Argument(metavar="QUESTION", help="What to look for.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="The retriever.",
+            show_default="the one that filled the index",
+        ),
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            "--reranker",
+            metavar="MODEL",
+            help="A cross-encoder that orders the first results anew.",
+        ),
+    ] = None,
+    k: Annotated[
+        int, typer.Option("--k", "--hits", "--topk", metavar="K", help="How many hits to return.")
+    ] = 10,
+    rerank_depth: Annotated[
+        int | None,
+        typer.Option("--rerank-depth", metavar="N", help="How many results the re-ranker reads."),
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar="FILE", help="Answer a file of queries; - is stdin."),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Where the run is written.",
+            show_default="standard output",
+        ),
+    ] = None,
+    format: Annotated[
+        RunFormat | None,
+        typer.Option("--format", help="Format of the run.", show_default="trec"),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            "--tag",
+            metavar="WORD",
+            help="The run's name in trec format.",
+            show_default="rocketrank",
+        ),
+    ] = None,
+    json: options.Json = False,
+    device: options.Device = "cpu",
+    precision: options.Precision = "auto",
+    engine: options.Engine = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """Search an index.
+
+    One QUESTION, a file of queries, or a prompt when neither is given.
+    """
+    _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
+    from ..engine import SearchEngine, check_search_options
+
+    check_search_options(k, rerank_depth)
+    if rerank_depth is not None and reranker is None:
+        raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
+    asked = None if queries is None else _read(queries)
+    with SearchEngine.open(
+        directory,
+        model=model,
+        reranker=reranker,
+        device=device,
+        precision=precision,
+        engine=engine,
+        threads=threads,
+    ) as opened:
+        if query is not None:
+            _answer(opened, query, k, rerank_depth, json)
+        elif asked is None:
+            _prompt(opened, k, rerank_depth, json)
+        else:
+            answers = opened.search_stream(
+                [each.text for each in asked],
+                k=k,
+                rerank_depth=rerank_depth,
+                progress=sys.stderr.isatty(),
+            )
+            _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")
+
+
+def _check(
+    query: str | None, queries: str | None, run_options: dict[str, str | None], json: bool
+) -> None:
+    """Refuse combinations that have no meaning, before anything is loaded."""
+    if query is not None and queries is not None:
+        raise UsageError("give either a question or --queries, not both")
+    if query is not None and not query.strip():
+        raise UsageError("the question is empty; write what to look for")
+    if queries is None:
+        for name, value in run_options.items():
+            if value is not None:
+                raise UsageError(f"{name} ({value}) needs --queries, the file to answer")
+    elif json:
+        raise UsageError("--json is for a question; with --queries write --format jsonl")
+    tag, output = run_options["--tag"], run_options["--output"]
+    if tag is not None and (not tag or any(map(str.isspace, tag))):
+        raise UsageError(f"--tag ({tag!r}) must be one word without blanks")
+    if output not in (None, "-") and not Path(output or "").absolute().parent.is_dir():
+        raise UsageError(f"--output ({output}) is in a folder that does not exist; make it first")
+    if query is None and queries is None and not sys.stdin.isatty():
+        raise UsageError("nothing to look for; give a question, or --queries FILE (- is stdin)")
+
+
+def _read(path: str) -> "list[Query]":
+    from ..data.queries import read_queries
+
+    queries = list(read_queries(path))
+    if not queries:
+        raise UsageError(f"--queries ({path}) holds no query; one line each is expected")
+    return queries
+
+
+def _answer(
+    engine: "SearchEngine", query: str, k: int, rerank_depth: int | None, json: bool
+) -> None:
+    hits = engine.search(query, k=k, rerank_depth=rerank_depth)
+    if json:
+        sys.stdout.write(as_record(query, hits).decode())
+    else:
+        print_hits(hits, query, style_of_output())
+
+
+def _prompt(engine: "SearchEngine", k: int, rerank_depth: int | None, json: bool) -> None:
+    """Answer line after line until an empty one; an error in one query does not end it."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (arrow keys and history for input())
+    print("Type a question; an empty line or Ctrl-D leaves.", file=sys.stderr)
+    while True:
+        try:
+            query = input("rq> ")
+        except EOFError:
+            print(file=sys.stderr)
+            return
+        if not query.strip():
+            return
+        try:
+            _answer(engine, query, k, rerank_depth, json)
+        except RocketRankError as error:
+            print(f"rq: {error}", file=sys.stderr)
+
+
+def _write_run(
+    queries: "Sequence[Query]",
+    answers: "Iterable[Sequence[Hit]]",
+    output: str,
+    format: RunFormat,
+    tag: str,
+) -> None:
+    from ..data.runs import write_run
+
+    texts = {query.id: query.text for query in queries}
+    write_run(output, _entries(queries, answers), format=format, tag=tag, queries=texts)
+    if output != "-":
+        print(f"Wrote the hits of {len(queries):,} queries to {output}.", file=sys.stderr)
+
+
+def _entries(
+    queries: "Sequence[Query]", answers: "Iterable[Sequence[Hit]]"
+) -> "Iterable[RunEntry]":
+    from ..data.records import RunEntry
+
+    for query, hits in zip(queries, answers, strict=True):
+        for hit in hits:
+            yield RunEntry(query.id, hit.id, hit.rank, hit.score)

@@ -1,0 +1,51 @@
+"""The command in a process of its own, and a small index to ask."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS = """\
+{"_id": "penicillin", "title": "Penicillin", "text": "Alexander Fleming discovered it in 1928."}
+{"_id": "telephone", "title": "Telephone", "text": "Bell was granted a patent for it in 1876."}
+{"_id": "bread", "title": "Bread", "text": "Flour, water, yeast and salt are baked in an oven."}
+{"_id": "whale", "title": "Whale", "text": "A whale is a mammal that lives in the sea."}
+"""
+
+Completed = subprocess.CompletedProcess[str]
+RunRq = Callable[..., Completed]
+
+
+def environment_of_rq(**changes: str) -> dict[str, str]:
+    inherited = {key: value for key, value in os.environ.items() if key != "RQ_DEBUG"}
+    return {**inherited, "PYTHONPATH": str(ROOT / "src"), **changes}
+
+
+@pytest.fixture(scope="session")
+def rq() -> RunRq:
+    """Run ``rq`` with arguments and what stands on standard input; there is no terminal."""
+
+    def run(*arguments: str | Path, stdin: str = "", **environment: str) -> Completed:
+        return subprocess.run(
+            [sys.executable, "-m", "rocketrank", *map(str, arguments)],
+            env=environment_of_rq(**environment),
+            input=stdin,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_index(tmp_path_factory: pytest.TempPathFactory, rq: RunRq) -> Path:
+    """Four passages indexed with minilm."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "corpus.jsonl").write_text(CORPUS, encoding="utf-8")
+    done = rq("index", folder / "corpus.jsonl", "--index", folder / "small.index")
+    assert done.returncode == 0, done.stderr
+    return folder / "small.index"

@@ -1,0 +1,168 @@
+"""Searching from the command line, with the real model on four passages."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rocketrank.data.runs import read_run
+
+Completed = subprocess.CompletedProcess[str]
+RunRq = Callable[..., Completed]
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+QUERIES = "q1\twho discovered penicillin\nq2\twhich animal lives in the sea\n"
+
+
+def at_a_terminal(*arguments: str | Path, typed: str = "", **environment: str) -> tuple[int, str]:
+    """Run ``rq`` on a pseudo-terminal, type, and give its exit code and what stood on it."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover
+        os.environ.update({"PYTHONPATH": str(ROOT / "src"), "TERM": "xterm", **environment})
+        command = [sys.executable, "-m", "rocketrank", *map(str, arguments)]
+        os.execv(command[0], command)
+    shown = b""
+    for line in typed.splitlines(keepends=True):
+        while not shown.rstrip().endswith(b"rq>"):
+            shown += os.read(terminal, 4096)
+        os.write(terminal, line.encode())
+        shown += b"\n"
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode()
+
+
+def test_the_best_passage_comes_first_with_its_title(rq: RunRq, small_index: Path) -> None:
+    done = rq("search", "who discovered penicillin", "--index", small_index, "--k", "2")
+    assert done.returncode == 0
+    first, passage, second, *_ = done.stdout.splitlines()
+    assert first.split()[0] == "1"
+    assert first.endswith("Penicillin  penicillin")
+    assert passage.strip() == "Alexander Fleming discovered it in 1928."
+    assert second.split()[0] == "2"
+
+
+def test_json_has_every_field_of_a_hit(rq: RunRq, small_index: Path) -> None:
+    done = rq("search", "who discovered penicillin", "--index", small_index, "--json")
+    answer = json.loads(done.stdout)
+    assert answer["query"] == "who discovered penicillin"
+    assert [hit["rank"] for hit in answer["hits"]] == [1, 2, 3, 4]
+    best = answer["hits"][0]
+    assert best["id"] == "penicillin"
+    assert best["text"] == "Alexander Fleming discovered it in 1928."
+    assert best["score"] == best["retriever_score"]
+    assert best["reranker_score"] is None
+
+
+def test_a_file_of_queries_becomes_a_trec_run(rq: RunRq, small_index: Path, tmp_path: Path) -> None:
+    queries, run = tmp_path / "queries.tsv", tmp_path / "run.trec"
+    queries.write_text(QUERIES, encoding="utf-8")
+    done = rq("search", "--queries", queries, "--index", small_index, "--output", run, "--k", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    entries = list(read_run(run))
+    assert [(entry.query_id, entry.rank) for entry in entries] == [
+        (query, rank) for query in ("q1", "q2") for rank in (1, 2, 3)
+    ]
+    assert [entry.passage_id for entry in entries if entry.rank == 1] == ["penicillin", "whale"]
+
+
+def test_queries_from_standard_input_go_to_standard_output(rq: RunRq, small_index: Path) -> None:
+    options = ("--index", small_index, "--k", "1", "--format", "msmarco")
+    done = rq("search", "--queries", "-", *options, stdin=QUERIES)
+    assert done.stdout == "q1\tpenicillin\t1\nq2\twhale\t1\n"
+
+
+def test_a_reader_that_leaves_early_is_no_failure_worth_words(small_index: Path) -> None:
+    command = [sys.executable, "-m", "rocketrank", "search", "x", "--index", str(small_index)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 141
+
+
+def test_the_prompt_answers_until_an_empty_line(small_index: Path) -> None:
+    code, shown = at_a_terminal(
+        "search", "--index", small_index, "--k", "1", typed="penicillin\nanimal in the sea\n\n"
+    )
+    assert code == 0
+    assert "Alexander" in shown
+    assert "mammal" in shown
+
+
+def test_words_of_the_query_are_bold_on_a_terminal_unless_refused(small_index: Path) -> None:
+    arguments = ("search", "who discovered penicillin", "--index", small_index, "--k", "1")
+    assert "\x1b[1mdiscovered\x1b[0m" in at_a_terminal(*arguments)[1]
+    assert "\x1b[1m" not in at_a_terminal(*arguments, NO_COLOR="1")[1]
+
+
+def test_an_interruption_is_a_word_and_exit_code_130(small_index: Path) -> None:
+    command = [sys.executable, "-m", "rocketrank", "index", "-", "--index", "never.index"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=small_index.parent,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (small_index.parent / "never.index").exists() and process.poll() is None:
+            time.sleep(0.1)  # the folder is made just before the corpus is read
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint.splitlines()[-1] == "rq: interrupted"
+    assert "Traceback" not in complaint
+
+
+def test_indexing_says_what_it_made_and_what_to_type_next(rq: RunRq, tmp_path: Path) -> None:
+    (tmp_path / "corpus.tsv").write_text("p1\tone passage\np2\tanother one\n", encoding="utf-8")
+    place = tmp_path / "new.index"
+    done = rq("index", tmp_path / "corpus.tsv", "--index", place)
+    assert done.returncode == 0
+    assert "2 passages" in done.stdout
+    assert "flat" in done.stdout
+    assert f'rq search "…" --index {place}' in done.stdout
+
+
+def test_an_index_is_not_replaced_unless_told_so(rq: RunRq, small_index: Path) -> None:
+    corpus = small_index.parent / "corpus.jsonl"
+    done = rq("index", corpus, "--index", small_index)
+    assert done.returncode in (1, 2)
+    assert "--overwrite" in done.stderr
+
+
+def test_info_tells_passages_and_model(rq: RunRq, small_index: Path) -> None:
+    told = json.loads(rq("info", small_index, "--json").stdout)
+    assert told["passages"] == 4
+    assert told["model"] == "minilm"
+    assert "  passages   4\n" in rq("info", small_index).stdout
+
+
+def test_doctor_finds_nothing_missing_where_these_tests_run(rq: RunRq) -> None:
+    done = rq("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert report["ok"] is True
+    assert {"rocketrank", "python", "processor"} <= report["system"].keys()
