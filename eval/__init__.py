@@ -1,1 +1,1 @@
-
+"""The place of the evaluation harness. Nothing is here yet."""

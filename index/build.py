@@ -13,13 +13,16 @@ Killed between the two, the new index is in force, and the next build removes wh
 
 import logging
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.records import Passage
 from ..errors import DataError, UsageError
 from .durable import explained_write, fsync_folder, make_folder, sha256_of
-from .encoding import BuildOptions, Corpus, PassageEncoder, encode_corpus
+from .encoding import BuildOptions, Corpus, PassageEncoder, ShardReader, encode_corpus
 from .kinds import choose
 from .layout import (
     MANIFEST,
@@ -82,20 +85,22 @@ def build_index(
     _check_options(options)
     check_kind(options.kind, encoder.dim)
     refuse_foreign(directory, has_our_manifest=has_our_manifest(directory))
+    passages = _with_a_first_one(corpus)
     with explained_write(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with locked(directory):
         layout = _layout_to_build(directory, overwrite=options.overwrite)
         with _open_ledger(layout, encoder, options) as ledger:
-            counts = encode_corpus(layout, ledger, corpus, encoder, options, progress=progress)
+            reader = ShardReader(corpus, passages, ledger, options)
+            resumed = encode_corpus(layout, ledger, reader, encoder, options, progress=progress)
             manifest = _finish(layout, ledger, encoder, options, progress=progress)
         write_manifest(directory, manifest)
         remove_generations(directory, keep={layout.generation})
     return BuildReport(
         passages=manifest.count,
-        skipped_duplicates=counts.duplicates,
+        skipped_duplicates=reader.duplicates,
         skipped_empty=corpus.skipped_empty,
-        resumed_from=counts.resumed,
+        resumed_from=resumed,
         kind=manifest.structure.kind,
         factory=manifest.structure.factory,
         reason=manifest.structure.reason,
@@ -103,6 +108,21 @@ def build_index(
         bytes_on_disk=sum(file.bytes for file in manifest.files())
         + (directory / MANIFEST).stat().st_size,
     )
+
+
+def _with_a_first_one(corpus: Corpus) -> Iterator[Passage]:
+    """The passages, once it is known that there are some: a file that is no corpus leaves no index.
+
+    Reading one ahead keeps ``corpus.location`` right, because the next is read only after it.
+    """
+    passages = iter(corpus)
+    first = next(passages, None)
+    if first is None:
+        raise DataError(
+            f"expected at least one passage in the corpus, found none ({corpus.skipped_empty} "
+            "skipped as empty): name files that hold passages"
+        )
+    return chain([first], passages)
 
 
 def _check_options(options: BuildOptions) -> None:

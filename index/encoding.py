@@ -69,13 +69,6 @@ class BuildOptions:
     precision: str = ""
 
 
-class Counts(NamedTuple):
-    """``resumed`` passages had been encoded by an earlier run."""
-
-    duplicates: int
-    resumed: int
-
-
 class _Reading(NamedTuple):
     """A shard as read from the corpus; ``locations`` are its passages' places in the files."""
 
@@ -86,29 +79,31 @@ class _Reading(NamedTuple):
     content_sha256: str
 
 
-class _Reader:
-    """Cuts a corpus into shards without empty ones; counts the duplicates it leaves out."""
+class ShardReader:
+    """Cuts ``passages`` of ``corpus`` into shards; counts the ``duplicates`` it leaves out."""
 
-    def __init__(self, corpus: Corpus, ledger: Ledger, options: BuildOptions) -> None:
-        self._corpus = corpus
+    def __init__(
+        self, corpus: Corpus, passages: Iterator[Passage], ledger: Ledger, options: BuildOptions
+    ) -> None:
+        self.corpus = corpus
+        self._passages = passages
         self._ledger = ledger
         self._options = options
         self.duplicates = 0
 
     def __iter__(self) -> Iterator[_Reading]:
-        passages = iter(self._corpus)
         number = first_row = 0
-        while (reading := self._read(passages, number, first_row)).passages:
+        while (reading := self._read(number, first_row)).passages:
             yield reading
             number += 1
             first_row += len(reading.passages)
 
-    def _read(self, source: Iterator[Passage], number: int, first_row: int) -> _Reading:
+    def _read(self, number: int, first_row: int) -> _Reading:
         passages: list[Passage] = []
         locations: list[str] = []
         rows: dict[str, int] = {}
         digest = hashlib.sha256()
-        for passage in source:
+        for passage in self._passages:
             row = self._first_row_of(passage.id, rows, first_row)
             if row is not None:
                 self._skip_or_refuse(passage.id, row)
@@ -116,7 +111,7 @@ class _Reader:
             digest.update(self._storable(passage))
             rows[passage.id] = first_row + len(passages)
             passages.append(passage)
-            locations.append(self._corpus.location)
+            locations.append(self.corpus.location)
             if len(passages) == self._options.shard_size:
                 break
         return _Reading(number, first_row, passages, locations, digest.hexdigest())
@@ -131,7 +126,7 @@ class _Reader:
     def _skip_or_refuse(self, passage_id: str, row: int) -> None:
         if not self._options.skip_duplicates:
             raise DataError(
-                f"{self._corpus.location}: expected a passage id not seen before, found "
+                f"{self.corpus.location}: expected a passage id not seen before, found "
                 f"{passage_id!r} again (first at row {row}): make the ids unique, or keep the "
                 "first of each with --skip-duplicates"
             )
@@ -142,7 +137,7 @@ class _Reader:
             return passage_bytes(passage)
         except (TypeError, UnicodeEncodeError) as error:
             raise DataError(
-                f"{self._corpus.location}: expected text and metadata that UTF-8 and JSON can "
+                f"{self.corpus.location}: expected text and metadata that UTF-8 and JSON can "
                 f"hold, found passage {passage.id!r} with other content ({error}): mend this line"
             ) from error
 
@@ -150,15 +145,18 @@ class _Reader:
 def encode_corpus(
     layout: Layout,
     ledger: Ledger,
-    corpus: Corpus,
+    reader: ShardReader,
     encoder: PassageEncoder,
     options: BuildOptions,
     *,
     progress: bool,
-) -> Counts:
-    """Brings the ledger and the vector files to hold all of ``corpus``, one shard in memory."""
+) -> int:
+    """Brings the ledger and the vector files to hold the whole corpus, one shard in memory.
+
+    Returns how many passages an earlier run had encoded.
+    """
     make_folder(layout.vectors)
-    reader = _Reader(corpus, ledger, options)
+    corpus = reader.corpus
     resumed = shards = 0
     with Progress("encoding", shown=progress, total=corpus.bytes_total) as bar:
         for reading in reader:
@@ -172,12 +170,7 @@ def encode_corpus(
             shards = reading.number + 1
     if len(ledger.shards) > shards:
         _drop_or_refuse(layout, ledger, shards, "the corpus ends before it", options)
-    if not ledger.rows:
-        raise DataError(
-            f"{layout.directory}: expected at least one passage in the corpus, found none "
-            f"({corpus.skipped_empty} skipped as empty): name files that hold passages"
-        )
-    return Counts(reader.duplicates, resumed)
+    return resumed
 
 
 def _is_committed(layout: Layout, ledger: Ledger, reading: _Reading, options: BuildOptions) -> bool:

@@ -1,1 +1,1 @@
-
+"""The place of the joint trainer. Nothing is here yet."""
