@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class CrossEncoder:
     @classmethod
     def load(
         cls,
-        model: str | Model,
+        model: str | Path | Model,
         *,
         device: str = "cpu",
         precision: Precision = "auto",
@@ -48,9 +49,11 @@ class CrossEncoder:
         runtime = choose_runtime(
             RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
         )
-        if isinstance(model, str):
-            model = open_model(model, role="cross-encoder")
-        return cls(model, runtime)
+        return cls(open_model(model, role="cross-encoder"), runtime)
+
+    def __reduce__(self) -> tuple[type["CrossEncoder"], tuple[Model, RuntimeChoice]]:
+        """Pickled as what it is made of: another process loads its own program."""
+        return CrossEncoder, (self.model, self.runtime)
 
     @property
     def name(self) -> str:
@@ -70,16 +73,22 @@ class CrossEncoder:
         A higher score is better. A model of two classes scores logit₁ - logit₀. Pairs longer than
         the model reads are cut, the longer text first.
         """
-        if pairs and isinstance(pairs[0], str):
-            raise UsageError("expected a list of (query, passage) pairs, found one pair: [pair]")
-        if not pairs:
+        if len(pairs) == 0:
             return np.empty(0, dtype=np.float32)
+        if isinstance(pairs[0], str):
+            raise UsageError("expected a list of (query, passage) pairs, found one: write [pair]")
+        settings = self.model.settings
+        if settings.query_prefix or settings.passage_prefix:
+            pairs = [
+                (settings.query_prefix + query, settings.passage_prefix + passage)
+                for query, passage in pairs
+            ]
         with tqdm(total=len(pairs), desc="pairs", disable=not progress) as bar:
             return run_program(
                 self._loaded_program(),
+                self._tokenizer,
                 pairs,
                 self._tokenizer.encode_pairs,
-                pad_id=self._tokenizer.pad_id,
                 on_done=bar.update,
             ).values
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class DualEncoder:
     @classmethod
     def load(
         cls,
-        model: str | Model,
+        model: str | Path | Model,
         *,
         device: str = "cpu",
         precision: Precision = "auto",
@@ -62,9 +63,11 @@ class DualEncoder:
         runtime = choose_runtime(
             RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
         )
-        if isinstance(model, str):
-            model = open_model(model, role="dual-encoder")
-        return cls(model, runtime)
+        return cls(open_model(model, role="dual-encoder"), runtime)
+
+    def __reduce__(self) -> tuple[type["DualEncoder"], tuple[Model, RuntimeChoice]]:
+        """Pickled as what it is made of: another process loads its own program."""
+        return DualEncoder, (self.model, self.runtime)
 
     @property
     def name(self) -> str:
@@ -142,9 +145,7 @@ class DualEncoder:
     ) -> Outputs:
         if not items:
             return Outputs(np.empty((0, self.dim), dtype=np.float32), 0)
-        return run_program(
-            side.program, items, tokenise, pad_id=side.tokenizer.pad_id, on_done=on_done
-        )
+        return run_program(side.program, side.tokenizer, items, tokenise, on_done=on_done)
 
     def _side(self, tower: Tower) -> _Side:
         with self._lock:

@@ -2,11 +2,12 @@
 
 import gzip
 import os
+import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -14,14 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from rocketrank.errors import RocketRankError, UsageError
-from rocketrank.exporting import ProgramFormat, export_into_cache, is_exported
 from rocketrank.inference import EngineName, cpu_has_bf16
-from rocketrank.model_settings import ModelSettings
-from rocketrank.models import Model, Tower, open_model
+from rocketrank.models import open_model
 from rocketrank.reranker import CrossEncoder
 from rocketrank.retriever import DualEncoder
 
-ENGINES: list[EngineName] = ["openvino", "paddle"]
+from .tiny_models import ENGINES, tiny_encoder, tiny_scorer
+
 ENCODERS = ["tiny-bert", "tiny-distilbert", "tiny-roberta", "tiny-mpnet", "tiny-ernie"]
 CROSS_ENCODERS = ["tiny-bert-cross-encoder", "tiny-xlm-roberta-cross-encoder"]
 
@@ -56,29 +56,6 @@ def sample(shared_data: Path, shared_reference: Path) -> Sample:
     return Sample(shared_data, shared_reference)
 
 
-def export_here(model: Model, tower: Tower, engine: EngineName) -> None:
-    """Export in this process: the child that does it otherwise takes seconds to import Paddle."""
-    form: ProgramFormat = "paddle" if engine == "paddle" else "openvino"
-    if not is_exported(model, tower, form):
-        export_into_cache(model, tower, form)
-
-
-def tiny_scorer(folder: Path, engine: EngineName = "openvino") -> CrossEncoder:
-    model = open_model(str(folder))
-    export_here(model, "query", engine)
-    return CrossEncoder.load(model, engine=engine, precision="fp32")
-
-
-def tiny_encoder(folder: Path, engine: EngineName = "openvino", **settings: Any) -> DualEncoder:
-    """A tiny reference checkpoint as a dual encoder: it has no rocketrank.json of its own."""
-    settings = {"query_length": 64, "passage_length": 64, **settings}
-    model = Model(str(folder), folder, ModelSettings(role="dual-encoder", **settings))
-    towers: list[Tower] = ["query", "passage"]
-    for tower in towers:
-        export_here(model, tower, engine)
-    return DualEncoder.load(model, engine=engine, precision="fp32")
-
-
 def smallest_cosine(vectors: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(expected, axis=1)
     return float(((vectors * expected).sum(axis=1) / norms).min())
@@ -109,7 +86,7 @@ def test_minilm_in_dygraph_equals_the_reference(sample: Sample) -> None:
     tokenizer = Tokenizer.load(model.path, length=256)
     tokens = tokenizer.encode(sample.queries)
     vectors = np.empty((len(tokens), 384), dtype=np.float32)
-    for batch in make_batches(tokens, pad_id=tokenizer.pad_id):
+    for batch in make_batches(tokens, pad_id=tokenizer.pad_id, longest=256):
         with paddle.no_grad():
             vectors[batch.rows] = tower(*map(paddle.to_tensor, batch[1:])).numpy()
     assert smallest_cosine(vectors, sample.embeddings[-len(tokens) :]) >= 0.99999
@@ -174,6 +151,27 @@ def test_prefixes_are_part_of_what_is_encoded(shared_reference: Path) -> None:
     np.testing.assert_array_equal(
         prefixed.encode_passages(["grow"], ["Fish"]), plain.encode_passages(["passage: Fish grow"])
     )
+
+
+def test_prefixes_of_a_cross_encoder_are_part_of_what_it_reads(shared_reference: Path) -> None:
+    scorer = tiny_scorer(shared_reference / "tiny-bert-cross-encoder")
+    settings = replace(scorer.model.settings, query_prefix="query: ", passage_prefix="text: ")
+    prefixed = CrossEncoder(replace(scorer.model, settings=settings), scorer.runtime)
+    np.testing.assert_array_equal(
+        prefixed.score([("goldfish", "grow")]), scorer.score([("query: goldfish", "text: grow")])
+    )
+
+
+def test_an_encoder_can_be_sent_to_another_process(shared_reference: Path) -> None:
+    encoder = tiny_encoder(shared_reference / "tiny-bert")
+    before = encoder.encode_queries(["a flea"])
+    copy = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(copy.encode_queries(["a flea"]), before)
+
+
+def test_a_model_of_the_other_role_is_refused_as_an_object_too(shared_reference: Path) -> None:
+    with pytest.raises(UsageError, match="minilm is a dual-encoder, but a cross-encoder is wanted"):
+        CrossEncoder.load(open_model("minilm"))
 
 
 def test_a_long_query_is_cut_with_a_note(

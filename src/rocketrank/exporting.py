@@ -5,19 +5,21 @@ the memory of the export is given back, and what the exporters print stays out o
 """
 
 import hashlib
+import json
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
-from .errors import RocketRankError
+from .errors import MissingDependencyError, RocketRankError
 from .models import Model, ModelSettings, Tower, cache_directory
 
 ProgramFormat = Literal["openvino", "paddle"]
@@ -28,24 +30,36 @@ _log = logging.getLogger(__name__)
 EXPORT_VERSION = 1
 
 _MAIN_FILE = {"openvino": "program.xml", "paddle": "program.json"}
+# Written last, with the size of every other file: without it, or with other sizes, there is none.
+_COMPLETE = "complete.json"
+_EXPLAINED = 3
+_LEFT_OVER_AFTER = 3600.0
 
 
 def exported_program(model: Model, tower: Tower, form: ProgramFormat) -> Path:
-    """The program's main file, exported first if the cache has none; safe between processes.
+    """The program's main file, exported first if the cache has no whole one.
 
-    With shared towers, and for a cross-encoder, both towers lead to one program.
-    Raises RocketRankError when the export fails, with the exporter's own last line.
+    With shared towers, and for a cross-encoder, both towers lead to one program. Processes may
+    export at once. Raises RocketRankError when the export fails, with the exporter's reason.
     """
-    main_file = program_folder(model, tower, form) / _MAIN_FILE[form]
-    if not main_file.exists():
+    if not is_exported(model, tower, form):
         _log.info("exporting %s for %s, once; some seconds", model.name, form)
         _export_in_child(model, tower, form)
-    return main_file
+    return program_folder(model, tower, form) / _MAIN_FILE[form]
 
 
 def is_exported(model: Model, tower: Tower, form: ProgramFormat) -> bool:
-    """Whether the cache already holds this program."""
-    return (program_folder(model, tower, form) / _MAIN_FILE[form]).exists()
+    """Whether the cache holds this program, every file in its full size."""
+    folder = program_folder(model, tower, form)
+    try:
+        sizes = orjson.loads((folder / _COMPLETE).read_bytes())
+        return bool(sizes) and all(
+            (folder / name).stat().st_size == size for name, size in sizes.items()
+        )
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        return False
+    except OSError as error:
+        raise _unusable_cache(error) from error
 
 
 def program_folder(model: Model, tower: Tower, form: ProgramFormat) -> Path:
@@ -58,24 +72,56 @@ def program_folder(model: Model, tower: Tower, form: ProgramFormat) -> Path:
 def export_into_cache(model: Model, tower: Tower, form: ProgramFormat) -> None:
     """Export in this process, which imports Paddle, and put the result into the cache at once."""
     folder = program_folder(model, tower, form)
+    beside = folder.parent / f".{folder.name}.{secrets.token_hex(6)}"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        beside.mkdir(parents=True)
+        _remove_left_overs(folder)
     except OSError as error:
-        raise RocketRankError(
-            f"the model cache {cache_directory()} cannot be written ({error.strerror}); "
-            "set ROCKETRANK_CACHE to a folder that can"
-        ) from error
+        raise _unusable_cache(error) from error
     try:
         _write_program(model, tower, form, beside)
-        try:
-            beside.rename(folder)
-        except OSError:
-            # Another process exported the same program at the same time: its copy serves as well.
-            if not is_exported(model, tower, form):
-                raise
+        _complete(beside)
+        if not is_exported(model, tower, form):  # another process may have been faster
+            _replace_folder(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _complete(folder: Path) -> None:
+    """Bring the files to the disk, then write down that they are all there."""
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    (folder / _COMPLETE).write_bytes(orjson.dumps(sizes))
+    for place in (*folder.iterdir(), folder):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _replace_folder(beside: Path, folder: Path) -> None:
+    """Rename ``beside`` to ``folder``, after moving away what is there and is no whole program."""
+    if folder.exists():
+        folder.rename(folder.parent / f".{folder.name}.{secrets.token_hex(6)}")
+    try:
+        beside.rename(folder)
+    except OSError:
+        if not folder.exists():  # else another process exported the same, and its copy serves
+            raise
+
+
+def _remove_left_overs(folder: Path) -> None:
+    """Remove what killed exports have left beside ``folder``."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - path.stat().st_mtime > _LEFT_OVER_AFTER:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _unusable_cache(error: OSError) -> RocketRankError:
+    return RocketRankError(
+        f"the model cache {cache_directory()} cannot be used ({error.strerror}); "
+        "set ROCKETRANK_CACHE to a folder that you can write"
+    )
 
 
 def _export_in_child(model: Model, tower: Tower, form: ProgramFormat) -> None:
@@ -88,18 +134,28 @@ def _export_in_child(model: Model, tower: Tower, form: ProgramFormat) -> None:
     }
     package_root = str(Path(__file__).resolve().parents[1])
     paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        # paddlenlp makes a folder when it is imported, by default in a home that may be read-only
+        "PPNLP_HOME": str(cache_directory() / "paddlenlp"),
+    }
     child = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "rocketrank.exporting"],
-        input=orjson.dumps(request),
+        # -P: a file named like a module in the user's folder must not be imported for it
+        [sys.executable, "-P", "-W", "ignore", "-m", "rocketrank.exporting"],
+        input=json.dumps(request).encode(),
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=environment,
     )
-    if child.returncode != 0:
-        lines = child.stderr.decode(errors="replace").strip().splitlines()
-        raise RocketRankError(
-            f"{model.name} could not be exported for {form}: "
-            f"{lines[-1] if lines else f'exit code {child.returncode}'}"
-        )
+    if child.returncode == 0:
+        return
+    lines = child.stderr.decode(errors="replace").strip().splitlines()
+    reason = lines[-1] if lines else f"exit code {child.returncode}"
+    if child.returncode == _EXPLAINED:
+        raise RocketRankError(reason)
+    if child.returncode < 0:
+        reason = f"it was killed by signal {-child.returncode}, often for want of memory"
+    raise RocketRankError(f"{model.name} could not be exported for {form}: {reason}")
 
 
 def _write_program(model: Model, tower: Tower, form: ProgramFormat, target: Path) -> None:
@@ -120,8 +176,13 @@ def _write_program(model: Model, tower: Tower, form: ProgramFormat, target: Path
 
 
 def _paddle_to_openvino(target: Path) -> None:
-    import openvino
-    import paddle2onnx
+    try:
+        import openvino
+        import paddle2onnx
+    except ImportError as error:
+        raise MissingDependencyError(
+            f'{error.name} is not installed: pip install "rocketrank[cpu]", or take --engine paddle'
+        ) from error
 
     onnx = target / "program.onnx"
     paddle_files = [target / "program.json", target / "program.pdiparams"]
@@ -137,13 +198,17 @@ def _paddle_to_openvino(target: Path) -> None:
 
 
 def _main() -> int:
-    request = orjson.loads(sys.stdin.buffer.read())
+    request = json.load(sys.stdin)
     settings = ModelSettings(**request["settings"])
     model = Model(request["name"], Path(request["path"]), settings)
     try:
         export_into_cache(model, request["tower"], request["form"])
     except RocketRankError as error:
         print(error, file=sys.stderr)
+        return _EXPLAINED
+    except Exception as error:
+        first = next(filter(None, str(error).splitlines()), "no reason given")
+        print(f"{type(error).__name__}: {first}", file=sys.stderr)
         return 1
     return 0
 

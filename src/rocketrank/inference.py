@@ -117,8 +117,10 @@ def _choose_engine(asked: EngineName, gpu: int | None) -> ProgramFormat:
 
 
 def _choose_precision(asked: Precision, gpu: int | None) -> Literal["fp32", "bf16"]:
+    if asked == "bf16" and gpu is not None:
+        raise UsageError("precision bf16 is for the CPU so far: on a GPU take auto or fp32")
     if asked != "auto":
-        if asked == "bf16" and gpu is None and not cpu_has_bf16():
+        if asked == "bf16" and not cpu_has_bf16():
             raise UsageError(
                 "precision bf16 needs a CPU with avx512_bf16 or amx_bf16, which this one lacks: "
                 "take auto or fp32"
@@ -162,10 +164,7 @@ class _OpenVINOProgram:
         try:
             self._compiled = openvino.Core().compile_model(str(file), "CPU", properties)
         except RuntimeError as error:
-            raise RocketRankError(
-                f"OpenVINO cannot load {file} ({str(error).splitlines()[0]}); "
-                "delete its folder and it is exported again"
-            ) from error
+            raise _unloadable(file, "OpenVINO", error) from error
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()
         # A port has several names where the program casts its input at once.
@@ -182,19 +181,10 @@ class _OpenVINOProgram:
 class _PaddleProgram:
     def __init__(self, file: Path, choice: RuntimeChoice) -> None:
         inference = _import_paddle().inference
-        config = inference.Config(str(file), str(file.with_suffix(".pdiparams")))
-        config.disable_glog_info()
-        if choice.gpu is not None:
-            config.enable_use_gpu(256, choice.gpu)
-        else:
-            config.disable_gpu()
-            config.enable_mkldnn()
-            # Fuses (1 - mask) · -10000 wrongly in Paddle 3.3: MPNet's vectors were off by 1.4.
-            config.delete_pass("operator_scale_onednn_fuse_pass")
-            config.set_cpu_math_library_num_threads(choice.threads)
-            if choice.precision == "bf16":
-                config.enable_mkldnn_bfloat16()
-        self._predictor = inference.create_predictor(config)
+        try:
+            self._predictor = inference.create_predictor(_paddle_config(inference, file, choice))
+        except RuntimeError as error:
+            raise _unloadable(file, "Paddle Inference", error) from error
         self._lock = threading.Lock()
         self.input_names = tuple(self._predictor.get_input_names())
 
@@ -207,3 +197,27 @@ class _PaddleProgram:
             return np.asarray(
                 self._predictor.get_output_handle(output).copy_to_cpu(), dtype=np.float32
             )
+
+
+def _paddle_config(inference: Any, file: Path, choice: RuntimeChoice) -> Any:
+    config = inference.Config(str(file), str(file.with_suffix(".pdiparams")))
+    config.disable_glog_info()
+    if choice.gpu is not None:
+        config.enable_use_gpu(256, choice.gpu)
+    else:
+        config.disable_gpu()
+        config.enable_mkldnn()
+        # Fuses (1 - mask) · -10000 wrongly in Paddle 3.3: MPNet's vectors were off by 1.4.
+        config.delete_pass("operator_scale_onednn_fuse_pass")
+        config.set_cpu_math_library_num_threads(choice.threads)
+        if choice.precision == "bf16":
+            config.enable_mkldnn_bfloat16()
+    return config
+
+
+def _unloadable(file: Path, engine: str, error: RuntimeError) -> RocketRankError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return RocketRankError(
+        f"{engine} cannot load {file} ({lines[-1] if lines else 'no reason given'}): "
+        f"delete the folder {file.parent} and it is exported again"
+    )

@@ -11,10 +11,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import RocketRankError
 from .exporting import exported_program
 from .inference import Program, RuntimeChoice, open_program
 from .models import Model, Tower
-from .tokenizing import Tokens
+from .tokenizing import Tokenizer, Tokens
 
 # Measured on two cores: larger budgets fall out of the cache, smaller ones leave it idle.
 TOKENS_PER_BATCH = 2048
@@ -47,23 +48,29 @@ def load_program(model: Model, tower: Tower, runtime: RuntimeChoice) -> Program:
 
 def run_program(
     program: Program,
+    tokenizer: Tokenizer,
     items: Sequence[Item],
     tokenise: Callable[[Sequence[Item]], list[Tokens]],
     *,
-    pad_id: int,
     on_done: Callable[[int], object] | None = None,
 ) -> Outputs:
-    """Tokenise ``items`` and run them through ``program``.
+    """Run ``items`` through ``program``; ``tokenise`` is the method of ``tokenizer`` for them.
 
     ``values`` is (n, …) float32, whatever the program gives for one item. ``on_done`` is called
-    with the number of items of each batch that is done.
+    with the number of items of each batch that is done. Raises RocketRankError when the program
+    gives something that is no number: weights or program are damaged.
     """
     values: NDArray[np.float32] | None = None
     truncated = 0
     for start, window in _tokenised_ahead(items, tokenise):
         truncated += sum(tokens.truncated for tokens in window)
-        for batch in make_batches(window, pad_id=pad_id):
-            output = _run_batch(program, batch)
+        for batch in make_batches(window, pad_id=tokenizer.pad_id, longest=tokenizer.length):
+            output = program.run({name: getattr(batch, name) for name in program.input_names})
+            if not np.isfinite(output).all():
+                raise RocketRankError(
+                    "the model gave values that are not finite: its weights are damaged, or it "
+                    "needs --precision fp32"
+                )
             if values is None:
                 values = np.empty((len(items), *output.shape[1:]), dtype=np.float32)
             values[start + batch.rows] = output
@@ -75,15 +82,19 @@ def run_program(
 
 
 def make_batches(
-    window: Sequence[Tokens], *, pad_id: int, budget: int = TOKENS_PER_BATCH
+    window: Sequence[Tokens], *, pad_id: int, longest: int, budget: int = TOKENS_PER_BATCH
 ) -> Iterator[Batch]:
-    """Batches of at most ``budget`` tokens (one text at least), longest texts first."""
+    """Batches of at most ``budget`` tokens (one text at least), long texts first.
+
+    None is padded beyond ``longest``, the length the tokenizer cuts at: a model may have no
+    position behind it.
+    """
     lengths = np.array([len(tokens.ids) for tokens in window], dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     position = 0
     while position < len(order):
-        longest = int(lengths[order[position]])
-        padded = -(-longest // LENGTH_STEP) * LENGTH_STEP
+        steps = max(1, -(-int(lengths[order[position]]) // LENGTH_STEP))
+        padded = min(steps * LENGTH_STEP, longest)
         rows = order[position : position + max(1, budget // padded)]
         yield _padded_batch(window, rows, padded, pad_id)
         position += len(rows)
@@ -106,10 +117,6 @@ def _padded_batch(
         batch.attention_mask[place, :count] = 1
         batch.token_type_ids[place, :count] = tokens.type_ids
     return batch
-
-
-def _run_batch(program: Program, batch: Batch) -> NDArray[np.float32]:
-    return program.run({name: getattr(batch, name) for name in program.input_names})
 
 
 def _tokenised_ahead(
