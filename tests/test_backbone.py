@@ -169,3 +169,19 @@ def test_the_two_classes_of_a_classifier_become_their_difference(
     bias = load_file(folder / "model.safetensors")["classifier.bias"][0]
     by_hand = 3 * (expected["pair_output"][:, 0] - bias) + 0.75
     np.testing.assert_allclose(run(scorer, expected, "pair"), by_hand, atol=5e-5, rtol=0)
+
+
+def test_roberta_numbers_positions_from_2_when_its_config_names_no_pad_token(
+    shared_reference: Path,
+) -> None:
+    folder = shared_reference / "tiny-roberta"
+    config = read_config(folder)
+    ids = paddle.to_tensor([[101, 300, 400, 102]])
+    states = []
+    for pad in (1, None):
+        tower = backbone.load_tower(
+            folder, {**config, "pad_token_id": pad}, pooling="cls", normalize=False
+        )
+        with paddle.no_grad():
+            states.append(tower(ids, paddle.ones_like(ids)).numpy())
+    np.testing.assert_array_equal(states[1], states[0])

@@ -288,3 +288,14 @@ def test_a_length_with_no_room_for_text_is_refused(minilm_folder: Path) -> None:
     tokenizer = Tokenizer.load(minilm_folder, length=4)
     with pytest.raises(UsageError, match=r"length \(4\) must be at least 5 for pairs"):
         tokenizer.encode_pairs([("a", "b")])
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(
+    shared_reference: Path, tmp_path: Path
+) -> None:
+    source = shared_reference / "tiny-bert"
+    shutil.copy(source / "tokenizer.json", tmp_path)
+    config = json.loads((source / "config.json").read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": 3999}))
+    with pytest.raises(DataError, match="knows 4000 tokens, but the model has embeddings for 3999"):
+        Tokenizer.load(tmp_path, length=32)

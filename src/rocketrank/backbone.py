@@ -10,20 +10,21 @@ were trained with. Compared with outputs of an independent implementation in the
 """
 
 import os
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from .errors import DataError, MissingDependencyError
 from .inference import INPUT_NAMES
-from .models import hidden_width, num_labels, weight_files
+from .model_config import hidden_width, num_labels
+from .models import weight_files
+from .weight_names import hugging_face_name, is_linear, is_needed, paddle_name
 
 try:
     with warnings.catch_warnings():
@@ -40,73 +41,23 @@ except ImportError as error:
 
 CLS_LINEAR_HEAD = "cls-linear"
 
-# Hugging Face's name parts and paddlenlp's, in the order in which they are replaced both ways.
-_TRANSFORMER_LAYER = [
-    ("embeddings.LayerNorm.", "embeddings.layer_norm."),
-    ("encoder.layer.", "encoder.layers."),
-    (".attention.self.query.", ".self_attn.q_proj."),
-    (".attention.self.key.", ".self_attn.k_proj."),
-    (".attention.self.value.", ".self_attn.v_proj."),
-    (".attention.output.dense.", ".self_attn.out_proj."),
-    (".attention.output.LayerNorm.", ".norm1."),
-    (".intermediate.dense.", ".linear1."),
-    (".output.dense.", ".linear2."),
-    (".output.LayerNorm.", ".norm2."),
-]
-_NAMES: Mapping[str, list[tuple[str, str]]] = {
-    "bert": _TRANSFORMER_LAYER,
-    "ernie": _TRANSFORMER_LAYER,
-    "roberta": _TRANSFORMER_LAYER,
-    "xlm-roberta": _TRANSFORMER_LAYER,
-    "distilbert": [
-        ("embeddings.LayerNorm.", "embeddings.layer_norm."),
-        ("transformer.layer.", "encoder.layers."),
-        (".attention.q_lin.", ".self_attn.q_proj."),
-        (".attention.k_lin.", ".self_attn.k_proj."),
-        (".attention.v_lin.", ".self_attn.v_proj."),
-        (".attention.out_lin.", ".self_attn.out_proj."),
-        (".sa_layer_norm.", ".norm1."),
-        (".ffn.lin1.", ".linear1."),
-        (".ffn.lin2.", ".linear2."),
-        (".output_layer_norm.", ".norm2."),
-    ],
-    "mpnet": [
-        ("embeddings.LayerNorm.", "embeddings.layer_norm."),
-        (".attention.attn.q.", ".attention.q."),
-        (".attention.attn.k.", ".attention.k."),
-        (".attention.attn.v.", ".attention.v."),
-        (".attention.attn.o.", ".attention.o."),
-        (".attention.LayerNorm.", ".attention.layer_norm."),
-        (".intermediate.dense.", ".ffn."),
-        (".output.dense.", ".ffn_output."),
-        (".output.LayerNorm.", ".layer_norm."),
-    ],
-}
-_POOLER_HEAD = [("pooler.dense.", "head.dense."), ("classifier.", "head.output.")]
-_CLASSIFIER_HEAD = [
-    ("classifier.dense.", "head.dense."),
-    ("classifier.out_proj.", "head.output."),
-]
-_HEAD_NAMES: Mapping[str, list[tuple[str, str]]] = {
-    "bert": _POOLER_HEAD,
-    "ernie": _POOLER_HEAD,
-    "distilbert": [("pre_classifier.", "head.dense."), ("classifier.", "head.output.")],
-    "roberta": _CLASSIFIER_HEAD,
-    "xlm-roberta": _CLASSIFIER_HEAD,
-    "mpnet": _CLASSIFIER_HEAD,
-}
-_PREFIX = {
-    "bert": "bert.",
-    "ernie": "ernie.",
-    "roberta": "roberta.",
-    "xlm-roberta": "roberta.",
-    "distilbert": "distilbert.",
-    "mpnet": "mpnet.",
-}
 _WITH_TOKEN_TYPES = ("bert", "ernie")
-# Parts of a checkpoint that no encoder needs: buffers, pre-training heads, an unused pooler.
-_NOT_NEEDED = re.compile(r"(^|\.)(position_ids|token_type_ids)$|^(cls|lm_head|vocab_\w+|pooler)\.")
-_ACTIVATIONS = ("gelu", "relu", "silu", "tanh")
+# Names of activations, and what Paddle calls them; tanh's approximations of gelu it lacks.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+}
+# Hugging Face's own where a config.json leaves them out; paddlenlp's differ.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "bert": {"type_vocab_size": 2},
+    "ernie": {"type_vocab_size": 2},
+    "roberta": {"type_vocab_size": 2, "pad_token_id": 1},
+    "xlm-roberta": {"type_vocab_size": 2, "pad_token_id": 1},
+}
 
 
 class Transformer(nn.Layer):  # type: ignore[misc]
@@ -144,7 +95,7 @@ class Tower(nn.Layer):  # type: ignore[misc]
             vectors = states[:, 0]
         else:
             weights = attention_mask.astype("float32").unsqueeze(-1)
-            vectors = (states * weights).sum(axis=1) / weights.sum(axis=1)
+            vectors = (states * weights).sum(axis=1) / weights.sum(axis=1).clip(min=1e-9)
         if self.normalize:
             vectors = vectors / vectors.norm(axis=-1, keepdim=True).clip(min=1e-12)
         return vectors
@@ -235,22 +186,25 @@ def load_weights(layer: nn.Layer, folder: Path, config: Mapping[str, Any]) -> No
     unknown: list[str] = []
     wrong: list[str] = []
     for name, value in _read_tensors(folder):
-        target = _paddle_name(name, config, with_head=with_head)
+        target = paddle_name(name, config, with_head=with_head)
         if target not in wanted:
-            if not _NOT_NEEDED.search(name.removeprefix(_PREFIX[config["model_type"]])):
+            if is_needed(name, config):
                 unknown.append(name)
             continue
         parameter = wanted.pop(target)
-        if _is_linear(target):
+        if is_linear(target):
             value = value.T
         if list(value.shape) != list(parameter.shape):
-            wrong.append(f"{name} {list(value.shape)} for {list(parameter.shape)}")
+            shapes = [list(value.shape), list(parameter.shape)]
+            if is_linear(target):
+                shapes = [shape[::-1] for shape in shapes]
+            wrong.append(f"{name} {shapes[0]} for {shapes[1]}")
             continue
         parameter.set_value(np.ascontiguousarray(value, dtype=np.float32))
     problems = [
         f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
         for what, names in (
-            ("missing", [_hugging_face_name(n, config, with_head=with_head) for n in wanted]),
+            ("missing", [hugging_face_name(n, config, with_head=with_head) for n in wanted]),
             ("unknown", unknown),
             ("of another shape", wrong),
         )
@@ -270,9 +224,9 @@ def save_weights(layer: nn.Layer, folder: Path, config: Mapping[str, Any]) -> No
     with_head = isinstance(layer, Scorer)
     for name, parameter in layer.state_dict().items():
         value = parameter.astype("float32").numpy()
-        if _is_linear(name):
+        if is_linear(name):
             value = value.T
-        tensors[_hugging_face_name(name, config, with_head=with_head)] = np.ascontiguousarray(value)
+        tensors[hugging_face_name(name, config, with_head=with_head)] = np.ascontiguousarray(value)
     beside = folder / f".model.safetensors.{os.getpid()}"
     save_file(tensors, beside, metadata={"format": "pt"})
     with beside.open("rb") as file:
@@ -283,19 +237,20 @@ def save_weights(layer: nn.Layer, folder: Path, config: Mapping[str, Any]) -> No
 def _paddlenlp_transformer(config: Mapping[str, Any]) -> nn.Layer:
     """The paddlenlp class for ``config``, with its epsilon, pad row and pooler put right."""
     architecture = config["model_type"]
-    activation = config.get("hidden_act", config.get("activation", "gelu"))
+    config = {_DISTILBERT_WORDS.get(key, key): value for key, value in config.items()}
+    activation = config.get("hidden_act") or "gelu"
     if activation not in _ACTIVATIONS:
         raise DataError(
             f"config.json: the activation {activation!r} is not supported; "
-            f"expected one of {', '.join(_ACTIVATIONS)}"
+            f"expected one of {', '.join(_ACTIVATIONS)}: use another model"
         )
     model_class, config_class = _paddlenlp_classes(architecture)
-    config = {_DISTILBERT_WORDS.get(key, key): value for key, value in config.items()}
     known = {key: config[key] for key in _CONFIG_KEYS if config.get(key) is not None}
+    known = {**_DEFAULTS.get(architecture, {}), **known, "hidden_act": _ACTIVATIONS[activation]}
     if architecture == "mpnet":
         known["pad_token_id"] = 1  # its position numbers start after 1, whatever the config says
     transformer = model_class(config_class(**known))
-    epsilon = config.get("layer_norm_eps", 1e-12)
+    epsilon = config.get("layer_norm_eps") or 1e-12
     for part in transformer.sublayers():
         if isinstance(part, nn.LayerNorm):
             part._epsilon = epsilon
@@ -356,45 +311,16 @@ def _paddlenlp_classes(architecture: str) -> tuple[Any, Any]:
     return getattr(transformers, f"{name}Model"), getattr(transformers, f"{name}Config")
 
 
-def _read_tensors(folder: Path) -> Any:
+def _read_tensors(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     for file in weight_files(folder):
-        with safe_open(file, framework="np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                yield name, tensors.get_tensor(name)
-
-
-def _paddle_name(name: str, config: Mapping[str, Any], *, with_head: bool) -> str:
-    architecture = config["model_type"]
-    name = name.removeprefix(_PREFIX[architecture])
-    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-    if with_head:
-        for theirs, ours in _HEAD_NAMES[architecture]:
-            if name.startswith(theirs):
-                return name.replace(theirs, ours, 1)
-    for theirs, ours in _NAMES[architecture]:
-        name = name.replace(theirs, ours)
-    return f"encoder.transformer.{name}"
-
-
-def _hugging_face_name(name: str, config: Mapping[str, Any], *, with_head: bool) -> str:
-    architecture = config["model_type"]
-    prefix = _PREFIX[architecture] if with_head else ""
-    for theirs, ours in _HEAD_NAMES[architecture]:
-        if name.startswith(ours):
-            return (prefix if theirs.startswith("pooler") else "") + name.replace(ours, theirs, 1)
-    name = name.removeprefix("encoder.transformer.")
-    for theirs, ours in _NAMES[architecture]:
-        name = name.replace(ours, theirs)
-    return prefix + name
-
-
-def _is_linear(name: str) -> bool:
-    """Paddle keeps a Linear's weight (in, out), Hugging Face (out, in); all else is the same."""
-    return name.endswith(".weight") and not _NOT_LINEAR.search(name)
-
-
-_NOT_LINEAR = re.compile(r"norm\d?\.weight$|embeddings?\.|relative_attention_bias", re.IGNORECASE)
+        try:
+            with safe_open(file, framework="np") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                    yield name, tensors.get_tensor(name)
+        except SafetensorError as error:
+            raise DataError(
+                f"{file} cannot be read as safetensors ({error}): copy the weights again"
+            ) from error
 
 
 def _head_dropout(config: Mapping[str, Any]) -> float:

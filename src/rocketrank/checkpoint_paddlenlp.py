@@ -47,7 +47,8 @@ from .checkpoint_names import (
 from .checkpoint_tokenizer import Vocabulary, read_vocabulary
 from .errors import DataError, MissingDependencyError, UsageError
 from .lod_tensor import bfloat16_to_float32
-from .model_settings import ModelSettings, Role, read_json_object
+from .model_config import read_json_object
+from .model_settings import ModelSettings, Role
 
 WEIGHT_FILES = ("model_state.pdparams", "model.safetensors", "model_state.safetensors")
 CONFIG_FILES = ("config.json", "model_config.json")
@@ -283,7 +284,9 @@ def _tower(
 ) -> TowerSource:
     def read(name: str) -> NDArray[Any]:
         value = folder.tensors[name]
-        # numpy has no bfloat16: Paddle hands over its bits as uint16.
+        # numpy has no bfloat16: safetensors gives a type of its own, Paddle the bits as uint16.
+        if value.dtype.name == "bfloat16":
+            return value.astype(np.float32)
         return bfloat16_to_float32(value) if value.dtype == np.uint16 else value
 
     return TowerSource(

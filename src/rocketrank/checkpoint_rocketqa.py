@@ -46,7 +46,8 @@ from .checkpoint_names import (
 from .checkpoint_tokenizer import read_vocabulary
 from .errors import DataError, UsageError
 from .lod_tensor import read_lod_tensor
-from .model_settings import ModelSettings, Role, read_json_object
+from .model_config import read_json_object
+from .model_settings import ModelSettings, Role
 
 EPSILON = 1e-5
 _ROLES: Mapping[str, Role] = {"dual_encoder": "dual-encoder", "cross_encoder": "cross-encoder"}

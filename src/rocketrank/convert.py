@@ -28,7 +28,8 @@ from .checkpoint_paddlenlp import CONFIG_FILES, WEIGHT_FILES, open_paddlenlp
 from .checkpoint_rocketqa import open_rocketqa
 from .checkpoint_tokenizer import check_vocabulary, write_tokenizer
 from .errors import DataError, UsageError
-from .model_settings import SETTINGS_FILE, Role, Towers, read_json_object, save_settings
+from .model_config import read_json_object
+from .model_settings import SETTINGS_FILE, Role, Towers, save_settings
 
 _log = logging.getLogger(__name__)
 

@@ -16,6 +16,15 @@ from typing import Any, Literal, cast, get_args
 import orjson
 
 from .errors import DataError, UsageError
+from .model_config import (
+    check_labels,
+    first_architecture,
+    hidden_width,
+    max_length,
+    read_config,
+    read_json_object,
+    shown,
+)
 
 Role = Literal["dual-encoder", "cross-encoder"]
 Towers = Literal["shared", "separate"]
@@ -23,7 +32,6 @@ Pooling = Literal["cls", "mean"]
 TitleForm = Literal["join", "pair"]
 
 SETTINGS_FILE = "rocketrank.json"
-MODEL_TYPES = ("bert", "distilbert", "ernie", "mpnet", "roberta", "xlm-roberta")
 
 # Cosines lie in about -0.2 to 0.4, over which a softmax is flat: they are multiplied by this.
 NORMALIZED_SCALE = 20.0
@@ -66,38 +74,6 @@ class ModelSettings:
     title: TitleForm = "join"
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; a ``DataError`` names the file where it holds anything else."""
-    try:
-        value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path.parent} has no {path.name}, which every model folder needs"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: expected JSON, found {error.msg}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, found {_shown(value)}")
-    return value
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a tower, of a type that can be built."""
-    path = folder / "config.json"
-    config = read_json_object(path)
-    if config.get("model_type") not in MODEL_TYPES:
-        raise DataError(
-            f"{path}: model_type is {_shown(config.get('model_type'))}, but only "
-            f"{', '.join(MODEL_TYPES)} can be run: use a model of one of these"
-        )
-    for key in ("max_position_embeddings", "pad_token_id", "num_labels"):
-        if not isinstance(config.get(key), int | None):
-            raise DataError(f"{path}: {key} is {_shown(config[key])}, expected a whole number")
-    return config
-
-
 def folder_settings(folder: Path) -> ModelSettings:
     """The settings of a model folder, from ``rocketrank.json`` or else inferred; see the module."""
     path = folder / SETTINGS_FILE
@@ -106,6 +82,12 @@ def folder_settings(folder: Path) -> ModelSettings:
     values = read_json_object(path)
     settings = parse_settings(values, str(path))
     configs = [read_config(tower) for tower in tower_paths(folder, settings)]
+    if len({hidden_width(config) for config in configs}) > 1:
+        widths = " and ".join(str(hidden_width(config)) for config in configs)
+        raise DataError(
+            f"{folder}: the towers are {widths} wide, and their vectors cannot be compared: "
+            "give two towers of one width"
+        )
     usable = min(max_length(config) for config in configs)
     lengths = {key: cast(int, getattr(settings, key)) for key in _ROLE_LENGTHS[settings.role]}
     for key, length in lengths.items():
@@ -136,7 +118,7 @@ def parse_settings(values: Mapping[str, object], place: str) -> ModelSettings:
             raise DataError(f'{place}: unknown key "{key}", expected one of {", ".join(known)}')
         expected = _unmet_expectation(key, value)
         if expected:
-            raise DataError(f"{place}: {key} is {_shown(value)}, expected {expected}")
+            raise DataError(f"{place}: {key} is {shown(value)}, expected {expected}")
     if "role" not in values:
         roles = _alternatives(_CHOICES["role"])
         raise DataError(f'{place}: the key "role" is missing, expected {roles}')
@@ -201,54 +183,6 @@ def _alternatives(values: tuple[str, ...]) -> str:
     return " or ".join(f'"{value}"' for value in values)
 
 
-def _shown(value: object) -> str:
-    """A JSON value as it stands in the file, cut so that a sentence stays a sentence."""
-    text = orjson.dumps(value, default=repr).decode()
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def max_length(config: Mapping[str, object]) -> int:
-    """How many tokens, special tokens included, the positions of a ``config.json`` allow.
-
-    RoBERTa and XLM-R number positions from ``pad_token_id + 1``, so 514 positions hold 512 tokens.
-    MPNet does the same with a padding index fixed at 1, whatever the config says.
-    """
-    positions = _config_number(config, "max_position_embeddings", 512)
-    model_type = config.get("model_type")
-    if model_type in ("roberta", "xlm-roberta"):
-        return positions - _config_number(config, "pad_token_id", 1) - 1
-    return positions - 2 if model_type == "mpnet" else positions
-
-
-def hidden_width(config: Mapping[str, object]) -> int:
-    """The width of a hidden state, and so of a vector; DistilBERT calls it ``dim``."""
-    return _config_number(
-        config, "dim" if config["model_type"] == "distilbert" else "hidden_size", 768
-    )
-
-
-def num_labels(config: Mapping[str, object]) -> int:
-    """The number of outputs of a classification head: ``num_labels``, ``id2label``, or 2."""
-    names = config.get("id2label")
-    default = len(names) if isinstance(names, dict) else 2
-    return _config_number(config, "num_labels", default)
-
-
-def check_labels(config: Mapping[str, object], folder: Path) -> None:
-    """Refuse a classification head that is no score: one logit, or two (logit1 - logit0)."""
-    labels = num_labels(config)
-    if labels not in (1, 2):
-        raise DataError(
-            f"{folder / 'config.json'}: the classifier has {labels} labels, but a cross-encoder "
-            "scores a pair by 1 logit, or by 2 as logit1 - logit0"
-        )
-
-
-def _config_number(config: Mapping[str, object], key: str, default: int) -> int:
-    value = config.get(key)
-    return value if isinstance(value, int) else default
-
-
 def infer_settings(folder: Path) -> ModelSettings:
     """The settings of a folder without ``rocketrank.json``; a ``DataError`` says what to write."""
     config = read_config(folder)
@@ -279,12 +213,6 @@ def infer_settings(folder: Path) -> ModelSettings:
     )
 
 
-def first_architecture(config: Mapping[str, object]) -> str:
-    """``architectures[0]`` of a ``config.json``, empty where there is none."""
-    names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else ""
-
-
 def _tokenizer_limit(folder: Path, length: int) -> int:
     """``length``, or the ``model_max_length`` of ``tokenizer_config.json`` where that is less."""
     path = folder / "tokenizer_config.json"
@@ -302,7 +230,7 @@ def _infer_sentence_transformer(
     similarity = options.get("similarity_fn_name")
     if similarity not in (None, "cosine", "dot", "dot_score"):
         raise DataError(
-            f"{path}: similarity_fn_name is {_shown(similarity)}, but only cosine and dot products "
+            f"{path}: similarity_fn_name is {shown(similarity)}, but only cosine and dot products "
             "can be searched: use a model trained for one of them"
         )
     # What is compared by cosine must be normalised here, where scores are dot products: otherwise
@@ -383,7 +311,7 @@ def _prompts(options: Mapping[str, Any], path: Path) -> tuple[str, str]:
     """The prefix of queries and of passages, from the prompts of sentence-transformers."""
     prompts = options.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
-        raise DataError(f"{path}: prompts is {_shown(prompts)}, expected names and their texts")
+        raise DataError(f"{path}: prompts is {shown(prompts)}, expected names and their texts")
     default = str(prompts.get(options.get("default_prompt_name"), ""))
     passage = [prompts[name] for name in ("document", "passage", "corpus") if name in prompts]
     # The library adds empty entries by itself where only another of the names was given.

@@ -15,17 +15,19 @@ from typing import Any, Literal
 import orjson
 
 from .errors import DataError, MissingDependencyError, RocketRankError, UsageError
-from .model_settings import (
+from .model_config import (
     MODEL_TYPES,
-    SETTINGS_FILE,
-    ModelSettings,
-    Role,
     first_architecture,
-    folder_settings,
     hidden_width,
     max_length,
     num_labels,
     read_json_object,
+)
+from .model_settings import (
+    SETTINGS_FILE,
+    ModelSettings,
+    Role,
+    folder_settings,
     save_settings,
     tower_paths,
     write_atomically,
@@ -137,27 +139,35 @@ class Model:
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def open_model(name: str, *, role: Role | None = None) -> Model:
+def open_model(name: str | Path | Model, *, role: Role | None = None) -> Model:
     """Find a model and read what it is: ``minilm``, a folder, or a hub id ``organisation/name``.
+
+    A ``Model`` is given back as it is.
 
     ``minilm`` is always the package; a folder of that name is ``./minilm``. With ``role`` a model
     of the other role is refused. Raises ``UsageError`` where the name leads to no folder,
     ``DataError`` where the folder is no model of ours, ``MissingDependencyError``.
     """
-    stored, folder = _find(name)
-    _refuse_foreign_folder(folder)
-    settings = folder_settings(folder)
-    model = Model(stored, folder, settings)
-    for tower in tower_paths(folder, settings):
-        weight_files(tower)
-        tokenizer_source(tower)
-    if role is not None and settings.role != role:
+    model = name if isinstance(name, Model) else _open(str(name))
+    if role is not None and model.settings.role != role:
         cure = {
             "dual-encoder": "retrieval needs a model that encodes queries and passages apart",
             "cross-encoder": "re-ranking needs a model that reads query and passage together",
         }
-        raise UsageError(f"{name} is a {settings.role}, but a {role} is wanted here: {cure[role]}")
+        raise UsageError(
+            f"{model.name} is a {model.settings.role}, but a {role} is wanted here: {cure[role]}"
+        )
     return model
+
+
+def _open(name: str) -> Model:
+    stored, folder = _find(name)
+    _refuse_foreign_folder(folder)
+    settings = folder_settings(folder)
+    for tower in tower_paths(folder, settings):
+        weight_files(tower)
+        tokenizer_source(tower)
+    return Model(stored, folder, settings)
 
 
 def weight_files(folder: Path) -> list[Path]:

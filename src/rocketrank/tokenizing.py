@@ -12,7 +12,7 @@ import orjson
 import tokenizers
 
 from .errors import DataError, UsageError
-from .model_settings import read_json_object
+from .model_config import read_json_object
 
 # The names that vocab.txt models use for their special tokens unless their files say otherwise.
 _BERT_TOKENS = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
@@ -103,7 +103,15 @@ class Tokenizer:
             raise UsageError(
                 f"length ({length}) must be above {special}, the special tokens of every text"
             )
-        pad_id = _padding_id(folder, backend, pad_token)
+        path = folder / "config.json"
+        config = read_json_object(path) if path.exists() else {}
+        embedded, known = config.get("vocab_size"), backend.get_vocab_size()
+        if isinstance(embedded, int) and known > embedded:
+            raise DataError(
+                f"{source.path} knows {known} tokens, but the model has embeddings for {embedded} "
+                f"by {path}: give the tokenizer that belongs to the model"
+            )
+        pad_id = _padding_id(config, backend, pad_token)
         return cls(backend, length=length, pad_id=pad_id, lower=source.options["lower_text"])
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
@@ -291,10 +299,11 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return vocabulary
 
 
-def _padding_id(folder: Path, backend: tokenizers.Tokenizer, pad_token: str | None) -> int:
+def _padding_id(
+    config: Mapping[str, Any], backend: tokenizers.Tokenizer, pad_token: str | None
+) -> int:
     """``pad_token_id`` of the config, the id of the padding token, or 0."""
-    path = folder / "config.json"
-    value = read_json_object(path).get("pad_token_id") if path.exists() else None
+    value = config.get("pad_token_id")
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = backend.token_to_id(pad_token) if pad_token else None
