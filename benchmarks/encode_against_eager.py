@@ -7,10 +7,11 @@ tokenizer settings, and the least cosine between their vectors is printed beside
 
 import os
 
-# Both must be set before Paddle loads. Without the first, Paddle uses one thread; without the
+# These must be set before Paddle loads. Without the first, Paddle uses one thread; without the
 # second, its MKL takes a slow path on AMD: the eager side gets the better setting of each.
 os.environ.setdefault("FLAGS_paddle_num_threads", str(len(os.sched_getaffinity(0))))
 os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import statistics
 import sys

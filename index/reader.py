@@ -110,7 +110,7 @@ class Index:
         return self._passages.passages(rows)
 
     def close(self) -> None:
-        """Gives the files back; the index cannot be used afterwards."""
+        """Gives the files back; passages cannot be read afterwards."""
         self._passages.close()
         self._vectors.close()
 

@@ -132,8 +132,19 @@ def test_equal_passages_come_in_the_order_in_which_they_were_indexed(
 
 
 def test_fewer_passages_than_k_give_fewer_hits(engine: SearchEngine) -> None:
-    hits = engine.search(QUERY, k=1000)
+    hits = engine.search(QUERY, k=10**12)
     assert len(hits) == len({hit.id for hit in hits}) == 300
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [("flea", "expected a list of queries, found one"), ([None], "the query is of type NoneType")],
+)
+def test_what_is_no_list_of_strings_is_refused(
+    engine: SearchEngine, queries: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        engine.search_many(queries)
 
 
 def test_many_queries_give_what_each_gives_alone(two_stages: SearchEngine) -> None:
@@ -164,11 +175,12 @@ def test_the_default_depth_is_the_larger_of_100_and_k(
     ("k", "depth", "message"),
     [
         (0, None, r"k \(0\) must be at least 1"),
+        (2.5, None, r"k \(2\.5\) must be a whole number"),
         (10, 5, r"rerank_depth \(5\) must be at least k \(10\)"),
     ],
 )
 def test_impossible_numbers_are_refused_with_both_values(
-    engine: SearchEngine, k: int, depth: int | None, message: str
+    engine: SearchEngine, k: Any, depth: int | None, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
         engine.search(QUERY, k=k, rerank_depth=depth)
@@ -194,7 +206,7 @@ def test_another_model_of_the_same_width_is_refused_in_words(
 ) -> None:
     other = make_model(shared_reference / "tiny-ernie", tmp_path / "other")
     with pytest.raises(RocketRankError, match="the index was built with another model"):
-        SearchEngine.open(index, model=str(other))
+        SearchEngine.open(index, model=other)
 
 
 def test_a_copy_of_the_model_elsewhere_is_the_same_model(

@@ -1,6 +1,7 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -20,6 +21,7 @@ DEFAULT_RERANK_DEPTH = 100
 # How much is in memory at once while many queries are searched.
 _QUERIES_PER_ENCODING = 16_384
 _QUERIES_PER_STEP = 256
+_HITS_PER_STEP = 65_536
 _PAIRS_PER_STEP = 8192
 
 
@@ -61,6 +63,7 @@ class PassageIndex(Protocol):
     def model_name(self) -> str: ...
     def search(self, queries: NDArray[np.float32], k: int) -> Any: ...
     def passages(self, rows: Sequence[int]) -> list[Passage]: ...
+    def __len__(self) -> int: ...
     def close(self) -> None: ...
 
 
@@ -69,6 +72,9 @@ def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
 
     Raises UsageError when k is below 1 or a given depth is below k.
     """
+    for name, value in (("k", k), ("rerank_depth", rerank_depth)):
+        if value is not None and not isinstance(value, Integral):
+            raise UsageError(f"{name} ({value!r}) must be a whole number")
     if k < 1:
         raise UsageError(f"k ({k}) must be at least 1")
     if rerank_depth is None:
@@ -76,6 +82,17 @@ def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
     if rerank_depth < k:
         raise UsageError(f"rerank_depth ({rerank_depth}) must be at least k ({k})")
     return k, rerank_depth
+
+
+def _check_queries(queries: Sequence[str]) -> None:
+    if isinstance(queries, str):
+        raise UsageError("expected a list of queries, found one query: call search, or [query]")
+    for number, query in enumerate(queries, start=1):
+        which = f"query {number} of {len(queries)}" if len(queries) > 1 else "the query"
+        if not isinstance(query, str):
+            raise UsageError(f"{which} is of type {type(query).__name__}: expected a string")
+        if not query.strip():
+            raise UsageError(f"{which} is empty: write a question")
 
 
 class SearchEngine:
@@ -100,8 +117,8 @@ class SearchEngine:
         cls,
         index: str | Path,
         *,
-        model: str | None = None,
-        reranker: str | None = None,
+        model: str | Path | None = None,
+        reranker: str | Path | None = None,
         device: str = "cpu",
         precision: "Precision" = "auto",
         engine: "EngineName" = "auto",
@@ -176,17 +193,10 @@ class SearchEngine:
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
-        if isinstance(queries, str):
-            raise UsageError("expected a list of queries, found one query: call search, or [query]")
-        for number, query in enumerate(queries, start=1):
-            if not query.strip():
-                which = f"query {number} of {len(queries)}" if len(queries) > 1 else "the query"
-                raise UsageError(f"{which} is empty: write a question")
-        depth = rerank_depth if self.reranker else k
-        step = _QUERIES_PER_STEP
-        if self.reranker:
-            step = max(1, min(step, _PAIRS_PER_STEP // depth))
-        return self._results(queries, k, depth, step, progress)
+        _check_queries(queries)
+        depth = min(rerank_depth if self.reranker else k, max(1, len(self.index)))
+        step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // depth
+        return self._results(queries, k, depth, max(1, min(step, _QUERIES_PER_STEP)), progress)
 
     def _results(
         self, queries: Sequence[str], k: int, depth: int, step: int, progress: bool

@@ -130,6 +130,8 @@ def _prepare_process() -> None:
     logger.propagate = False
     # Without it, tokenizers warns when a process that has tokenised starts another one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Paddle's C++ side reports its hardware on standard error, whatever it is told later.
+    os.environ.setdefault("GLOG_minloglevel", "2")
     # On AMD processors Paddle's MKL takes a slow path unless told not to, before it is loaded.
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
