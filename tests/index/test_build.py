@@ -16,26 +16,9 @@ from numpy.typing import NDArray
 
 from rocketrank.data.records import Passage
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.index import BuildOptions, BuildReport, Index, build_index, check_files
+from rocketrank.index import BuildOptions, Index, build_index, check_files
 
-from .small_index import HashingEncoder, ListCorpus, build_table, sentences
-
-
-def build(directory: Path, passages: Sequence[Passage], **options: object) -> BuildReport:
-    chosen = BuildOptions(**{"shard_size": 10, **options})  # type: ignore[arg-type]
-    return build_index(directory, ListCorpus(passages), HashingEncoder(), chosen)
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    """Every file's bytes, the manifest without its time."""
-    found = {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-    manifest = orjson.loads(found["manifest.json"])
-    del manifest["created"]
-    return {**found, "manifest.json": orjson.dumps(manifest)}
+from .small_index import HashingEncoder, ListCorpus, build, build_table, files, sentences
 
 
 def test_passages_come_back_as_they_were_in_the_order_asked(tmp_path: Path) -> None:

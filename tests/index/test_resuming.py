@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 from numpy.typing import NDArray
 
-from rocketrank.data.records import Passage
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.index import BuildOptions, BuildReport, Index, build_index
+from rocketrank.index import BuildOptions, Index, build_index
 
-from .small_index import HashingEncoder, ListCorpus, sentences
+from .small_index import HashingEncoder, ListCorpus, build, files, sentences
 
 SCRIPT = Path(__file__).with_name("small_index.py")
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -29,22 +27,6 @@ def command(directory: Path, seconds: float) -> subprocess.Popen[bytes]:
         [sys.executable, SCRIPT, directory, "600", "30", "ivf", str(seconds)],
         env={"PYTHONPATH": str(SOURCE)},
     )
-
-
-def files(directory: Path) -> dict[str, bytes]:
-    found = {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for path in directory.rglob("*")
-        if path.is_file()
-    }
-    manifest = orjson.loads(found["manifest.json"])
-    del manifest["created"]
-    return {**found, "manifest.json": orjson.dumps(manifest)}
-
-
-def go_on(directory: Path, passages: list[Passage], **options: object) -> BuildReport:
-    chosen = BuildOptions(**{"shard_size": 10, **options})  # type: ignore[arg-type]
-    return build_index(directory, ListCorpus(passages), HashingEncoder(), chosen)
 
 
 class Stopped(Exception):
@@ -140,14 +122,14 @@ def test_stopped_at_each_system_call_it_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     passages = sentences(45)
-    go_on(tmp_path / "whole", passages)
+    build(tmp_path / "whole", passages)
 
     def run(number: int) -> None:
-        go_on(tmp_path / str(number), passages)
+        build(tmp_path / str(number), passages)
 
     for number in stopped_at_each(call, monkeypatch, run):
         if not (tmp_path / str(number) / "manifest.json").exists():
-            go_on(tmp_path / str(number), passages)
+            build(tmp_path / str(number), passages)
         assert files(tmp_path / str(number)) == files(tmp_path / "whole")
 
 
@@ -158,15 +140,15 @@ def test_stopped_at_each_system_call_of_overwriting_there_is_the_old_index_or_th
     old, new = sentences(25), sentences(45)[::-1]
 
     def run(number: int) -> None:
-        go_on(tmp_path / str(number), old)
-        go_on(tmp_path / str(number), new, overwrite=True)
+        build(tmp_path / str(number), old)
+        build(tmp_path / str(number), new, overwrite=True)
 
     for number in stopped_at_each(call, monkeypatch, run):
         directory = tmp_path / str(number)
         if (directory / "manifest.json").exists():
             with Index.open(directory) as index:
                 assert index.passages(range(len(index))) in (old, new)
-        go_on(directory, new, overwrite=True)
+        build(directory, new, overwrite=True)
         with Index.open(directory) as index:
             assert index.passages(range(len(index))) == new
         assert len(list(directory.iterdir())) == 5
@@ -174,7 +156,7 @@ def test_stopped_at_each_system_call_of_overwriting_there_is_the_old_index_or_th
 
 def test_going_on_reports_what_was_there_and_does_not_encode_it_again(tmp_path: Path) -> None:
     unfinished(tmp_path / "index")
-    report = go_on(tmp_path / "index", sentences(45))
+    report = build(tmp_path / "index", sentences(45))
     assert (report.passages, report.resumed_from) == (45, 20)
 
 
@@ -187,8 +169,8 @@ def test_an_unfinished_index_is_refused_when_the_corpus_differs(tmp_path: Path) 
         r"\(the corpus differs in small\.jsonl:11 to small\.jsonl:20\): .* --overwrite"
     )
     with pytest.raises(DataError, match=sentence):
-        go_on(tmp_path / "index", changed)
-    report = go_on(tmp_path / "index", changed, overwrite=True)
+        build(tmp_path / "index", changed)
+    report = build(tmp_path / "index", changed, overwrite=True)
     assert (report.passages, report.resumed_from) == (45, 10)
     with Index.open(tmp_path / "index") as index:
         assert index.passages(range(45)) == changed
@@ -197,13 +179,13 @@ def test_an_unfinished_index_is_refused_when_the_corpus_differs(tmp_path: Path) 
 def test_an_unfinished_index_is_refused_when_the_corpus_is_shorter(tmp_path: Path) -> None:
     unfinished(tmp_path / "index")
     with pytest.raises(DataError, match=r"rows 10 to 19, found others \(the corpus ends before it"):
-        go_on(tmp_path / "index", sentences(10))
+        build(tmp_path / "index", sentences(10))
 
 
 def test_overwriting_an_unfinished_index_with_the_corpus_in_another_order(tmp_path: Path) -> None:
     unfinished(tmp_path / "index")
     turned = sentences(45)[::-1]
-    assert go_on(tmp_path / "index", turned, overwrite=True).resumed_from == 0
+    assert build(tmp_path / "index", turned, overwrite=True).resumed_from == 0
     with Index.open(tmp_path / "index") as index:
         assert index.passages(range(45)) == turned
 
@@ -238,8 +220,8 @@ def test_a_damaged_vector_file_is_found_when_going_on(tmp_path: Path, damage: st
     else:
         path.write_bytes(path.read_bytes()[:-4] + b"\1\2\3\4")
     with pytest.raises(DataError, match=r"000001\.npy is missing or damaged"):
-        go_on(tmp_path / "index", sentences(45))
-    assert go_on(tmp_path / "index", sentences(45), overwrite=True).resumed_from == 10
+        build(tmp_path / "index", sentences(45))
+    assert build(tmp_path / "index", sentences(45), overwrite=True).resumed_from == 10
 
 
 def test_a_damaged_ledger_is_found_when_going_on(tmp_path: Path) -> None:
@@ -247,14 +229,14 @@ def test_a_damaged_ledger_is_found_when_going_on(tmp_path: Path) -> None:
     path = tmp_path / "index/passages.sqlite"
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 5000)
     with pytest.raises(RocketRankError, match="found a damaged file"):
-        go_on(tmp_path / "index", sentences(45))
-    assert go_on(tmp_path / "index", sentences(45), overwrite=True).resumed_from == 0
+        build(tmp_path / "index", sentences(45))
+    assert build(tmp_path / "index", sentences(45), overwrite=True).resumed_from == 0
 
 
 def test_a_stopped_overwriting_goes_on_and_the_old_index_stays(tmp_path: Path) -> None:
-    go_on(tmp_path / "index", sentences(5))
+    build(tmp_path / "index", sentences(5))
     unfinished(tmp_path / "index", overwrite=True)
     with Index.open(tmp_path / "index") as index:
         assert len(index) == 5
-    report = go_on(tmp_path / "index", sentences(45), overwrite=True)
+    report = build(tmp_path / "index", sentences(45), overwrite=True)
     assert (report.passages, report.resumed_from) == (45, 20)
