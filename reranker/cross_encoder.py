@@ -14,7 +14,6 @@ from ..inference import (
     Precision,
     Program,
     RuntimeChoice,
-    RuntimeOptions,
     choose_runtime,
 )
 from ..models import Model, open_model
@@ -46,9 +45,7 @@ class CrossEncoder:
         threads: int | None = None,
     ) -> "CrossEncoder":
         """Find ``model`` (a folder or a hub id); RocketRankError says why it cannot be used."""
-        runtime = choose_runtime(
-            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
-        )
+        runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
         return cls(open_model(model, role="cross-encoder"), runtime)
 
     def __reduce__(self) -> tuple[type["CrossEncoder"], tuple[Model, RuntimeChoice]]:

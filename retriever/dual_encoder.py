@@ -17,7 +17,6 @@ from ..inference import (
     Precision,
     Program,
     RuntimeChoice,
-    RuntimeOptions,
     choose_runtime,
 )
 from ..models import Model, Tower, hidden_width, open_model
@@ -60,9 +59,7 @@ class DualEncoder:
 
         ``precision`` ``auto`` is bf16 where the CPU multiplies it in hardware, else fp32.
         """
-        runtime = choose_runtime(
-            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
-        )
+        runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
         return cls(open_model(model, role="dual-encoder"), runtime)
 
     def __reduce__(self) -> tuple[type["DualEncoder"], tuple[Model, RuntimeChoice]]:

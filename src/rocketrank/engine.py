@@ -130,14 +130,12 @@ class SearchEngine:
         names a cross-encoder for the second stage. Raises RocketRankError, one sentence.
         """
         from .index import Index
-        from .inference import RuntimeOptions, choose_runtime
+        from .inference import choose_runtime
         from .reranker import CrossEncoder
         from .retriever import DualEncoder
 
         # What this machine cannot do is refused before anything is opened.
-        choose_runtime(
-            RuntimeOptions(device=device, precision=precision, engine=engine, threads=threads)
-        )
+        choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
         opened = Index.open(Path(index), threads=threads)
         try:
             try:

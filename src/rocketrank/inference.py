@@ -35,16 +35,6 @@ class Program(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeOptions:
-    """What the user asked for; :func:`choose_runtime` says what that means on this machine."""
-
-    device: str = "cpu"
-    precision: Precision = "auto"
-    engine: EngineName = "auto"
-    threads: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class RuntimeChoice:
     """What will be used. ``gpu`` is the GPU's number, None on the CPU."""
 
@@ -54,22 +44,27 @@ class RuntimeChoice:
     gpu: int | None
 
 
-def choose_runtime(options: RuntimeOptions) -> RuntimeChoice:
+def choose_runtime(
+    *,
+    device: str = "cpu",
+    precision: Precision = "auto",
+    engine: EngineName = "auto",
+    threads: int | None = None,
+) -> RuntimeChoice:
     """Settle engine, precision and threads; UsageError for what this machine cannot do."""
-    gpu = _gpu_number(options.device)
-    if options.threads is not None and options.threads < 1:
-        raise UsageError(f"threads ({options.threads}) must be at least 1")
     for option, value, allowed in (
-        ("engine", options.engine, ("auto", "openvino", "paddle")),
-        ("precision", options.precision, ("auto", "fp32", "bf16")),
+        ("engine", engine, ("auto", "openvino", "paddle")),
+        ("precision", precision, ("auto", "fp32", "bf16")),
     ):
         if value not in allowed:
             raise UsageError(f"{option} ({value}) must be one of {', '.join(allowed)}")
-    engine = _choose_engine(options.engine, gpu)
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads ({threads}) must be at least 1")
+    gpu = _gpu_number(device)
     return RuntimeChoice(
-        engine=engine,
-        precision=_choose_precision(options.precision, gpu),
-        threads=options.threads or usable_cores(),
+        engine=_choose_engine(engine, gpu),
+        precision=_choose_precision(precision, gpu),
+        threads=threads or usable_cores(),
         gpu=gpu,
     )
 

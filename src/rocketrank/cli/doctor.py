@@ -202,9 +202,9 @@ def _model_lines() -> list[Line]:
 
 def _use_lines() -> list[Line]:
     """What a search with no options would run on, by the runtime's own rule."""
-    from ..inference import RuntimeOptions, choose_runtime, cpu_has_bf16
+    from ..inference import choose_runtime, cpu_has_bf16
 
-    choice = choose_runtime(RuntimeOptions())
+    choice = choose_runtime()
     engine = {"openvino": "OpenVINO", "paddle": "Paddle Inference"}[choice.engine]
     why = "this processor has it" if cpu_has_bf16() else "no avx512_bf16 or amx_bf16 here"
     return [
