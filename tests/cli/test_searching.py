@@ -127,8 +127,12 @@ def test_an_interruption_is_a_word_and_exit_code_130(small_index: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (small_index.parent / "never.index").exists() and process.poll() is None:
-            time.sleep(0.1)  # the folder is made just before the corpus is read
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{number}\ta passage\n" for number in range(100)))
+        process.stdin.flush()  # and left open: the build waits for more passages
+        deadline = time.monotonic() + 60
+        while not (small_index.parent / "never.index").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
