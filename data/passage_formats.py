@@ -65,7 +65,10 @@ def detect_corpus_format(sample: Sequence[str]) -> CorpusFormat | None:
 def _two_column_format(first: Sequence[str]) -> CorpusFormat:
     ids = [field for field in first if _ID.match(field)]
     with_digit = sum(1 for field in ids if _DIGIT.search(field))
-    return "msmarco" if 2 * with_digit >= len(first) or len(ids) == len(first) else "rocketqa"
+    if len(ids) == len(first):
+        # Titles of one word look like ids, but titles repeat.
+        return "msmarco" if with_digit or len(set(ids)) == len(ids) else "rocketqa"
+    return "msmarco" if 2 * with_digit >= len(first) else "rocketqa"
 
 
 def is_msmarco_header(line: str) -> bool:

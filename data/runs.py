@@ -18,12 +18,13 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
 import orjson
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, RocketRankError, UsageError
 from .lines import LineFile, MalformedError, shown
 from .passage_formats import parse_id, parse_object
 from .records import RunEntry
@@ -160,7 +161,9 @@ def write_run(
         sys.stdout.buffer.flush()
         return
     with _replacing(Path(path)) as file:
-        file.writelines(line.encode() for line in lines)
+        while chunk := "".join(islice(lines, 1000)).encode():
+            with _explained(Path(path)):
+                file.write(chunk)
 
 
 def _column_lines(entries: Iterable[RunEntry], format: RunFormat, tag: str) -> Iterator[str]:
@@ -207,25 +210,46 @@ def _checked(entry: RunEntry) -> RunEntry:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that is named ``path`` when the block ends well and is gone when it does not."""
-    path = path.resolve()
-    # Renaming onto a device or a pipe would put a file in its place.
-    in_place = path.exists() and not path.is_file() and not path.is_dir()
-    partial = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
+    with _explained(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with open(partial, "wb" if in_place else "xb") as file:
-            yield file
+        in_place = _must_be_written_in_place(path)
+        target = path if in_place else path.resolve()
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        file = open(target, "wb") if in_place else open(partial, "xb")  # noqa: SIM115
+    try:
+        yield file  # what fails in the caller's block is not the file's fault
+        with _explained(path):
             file.flush()
             if not in_place:
                 os.fsync(file.fileno())
-        if not in_place:
-            os.replace(partial, path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error}; name another file") from None
+            file.close()
+            if not in_place:
+                os.replace(partial, target)
     finally:
+        with contextlib.suppress(OSError):  # a second word about what could not be written
+            file.close()
         if not in_place:
             partial.unlink(missing_ok=True)
+
+
+def _must_be_written_in_place(path: Path) -> bool:
+    """Whether renaming onto ``path`` would put a file in the place of a device or a pipe."""
+    if path.is_relative_to("/dev") or path.is_relative_to("/proc"):
+        return True  # /dev/stdout and /dev/fd/63 lead to names that are no files
+    return path.exists() and not path.is_file()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RocketRankError(
+            f"{path}: cannot be written ({error.strerror}); name another file or make room"
+        ) from error
 
 
 def _check_format(format: str, formats: tuple[str, ...]) -> None:

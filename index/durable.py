@@ -4,6 +4,7 @@ Every file is written beside its place as ``NAME.partial``, fsynced, renamed ove
 then the folder is fsynced, because on POSIX a rename is durable only when its folder is.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from ..errors import RocketRankError
 
 PARTIAL = ".partial"
+_CURABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 _CHUNK = 1 << 20
 
 
@@ -22,9 +24,14 @@ def explained_write(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        cure = (
+            "make room or give write permission, then run the same command again; it goes on "
+            "where it stopped"
+            if error.errno in _CURABLE
+            else "name another folder"
+        )
         raise RocketRankError(
-            f"{path}: cannot be written ({error.strerror or error}): make room or give write "
-            "permission, then run the same command again; it goes on where it stopped"
+            f"{path}: cannot be written ({error.strerror or error}): {cure}"
         ) from error
 
 

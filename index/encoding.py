@@ -16,6 +16,9 @@ from .passages import Ledger, Shard, passage_bytes
 from .progress import Progress
 from .vectors import LARGEST_NORM, write_vectors
 
+# Long texts make shards of fewer passages, so that memory does not depend on their length.
+_SHARD_BYTES = 32 << 20
+
 
 class PassageEncoder(Protocol):
     """What fills an index. ``fingerprint`` names the vector space, ``name`` finds the model."""
@@ -102,17 +105,19 @@ class ShardReader:
         passages: list[Passage] = []
         locations: list[str] = []
         rows: dict[str, int] = {}
-        digest = hashlib.sha256()
+        digest, size = hashlib.sha256(), 0
         for passage in self._passages:
             row = self._first_row_of(passage.id, rows, first_row)
             if row is not None:
                 self._skip_or_refuse(passage.id, row)
                 continue
-            digest.update(self._storable(passage))
+            stored = self._storable(passage)
+            digest.update(stored)
+            size += len(stored)
             rows[passage.id] = first_row + len(passages)
             passages.append(passage)
             locations.append(self.corpus.location)
-            if len(passages) == self._options.shard_size:
+            if len(passages) == self._options.shard_size or size >= _SHARD_BYTES:
                 break
         return _Reading(number, first_row, passages, locations, digest.hexdigest())
 

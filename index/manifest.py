@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from ..errors import DataError
+from ..errors import DataError, RocketRankError
 from .durable import write_durably
 from .layout import MANIFEST
 
@@ -108,7 +108,10 @@ def read_manifest(directory: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}): check permissions") from error
+        # No DataError: what cannot be read is not damaged, and nothing may be thrown away for it.
+        raise RocketRankError(
+            f"{path}: cannot be read ({error.strerror}): check permissions"
+        ) from error
     except orjson.JSONDecodeError as error:
         raise _damaged(path, f"expected JSON, found a file that is none ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -130,6 +130,11 @@ class Ledger:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                raise DataError(
+                    f"{self._path}: expected the ledger of an unfinished index, found another "
+                    f"file ({error}): remove it, or name another folder"
+                ) from error
             raise RocketRankError(
                 f"{self._path}: cannot be written ({error}): make room or give write permission, "
                 "then run the same command again; it goes on where it stopped"
@@ -192,14 +197,20 @@ class PassageReader:
             "SELECT row, id, text, title, metadata FROM passages "
             "WHERE row IN (SELECT value FROM json_each(?))"
         )
-        found = {
-            row: Passage(
-                passage_id, text, title, orjson.loads(metadata) if metadata else NO_METADATA
-            )
-            for row, passage_id, text, title, metadata in self._select(
-                select, (orjson.dumps(wanted).decode(),)
-            )
-        }
+        try:
+            found = {
+                row: Passage(
+                    passage_id, text, title, orjson.loads(metadata) if metadata else NO_METADATA
+                )
+                for row, passage_id, text, title, metadata in self._select(
+                    select, (orjson.dumps(wanted).decode(),)
+                )
+            }
+        except orjson.JSONDecodeError as error:
+            raise DataError(
+                f"{self._path}: expected metadata in JSON, found a damaged passage ({error}): "
+                "build the index again with --overwrite"
+            ) from error
         missing = next((row for row in wanted if row not in found), None)
         if missing is not None:
             raise UsageError(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from .structure import Structure
 from .vectors import VectorShards
 
@@ -58,6 +59,7 @@ def search_exactly(
             for place, number in enumerate(numbers):
                 found = rows[place][rows[place] >= 0]
                 scores = score(vectors.gather(found), queries[number])
+                _refuse_damaged(scores)
                 _keep_best(result, number, found, scores, wanted)
                 guesses = proposed[place][: len(found)]
                 tolerance = float(errors[number])
@@ -67,6 +69,7 @@ def search_exactly(
         depth, effort = depth * _WIDENING, effort * _WIDENING
     for number in pending:
         scores = np.concatenate([score(each, queries[number]) for each in vectors.shards()])
+        _refuse_damaged(scores)
         _keep_best(result, number, np.arange(total), scores, wanted)
     return result
 
@@ -104,6 +107,15 @@ def _settled(
     if lossless:
         return bool(proposed[-1] + 2 * tolerance < worst)
     return bool(proposed[-1] + 2 * tolerance < proposed[scores == worst].min())
+
+
+def _refuse_damaged(scores: NDArray[np.float32]) -> None:
+    """Vectors were finite when they were written, and queries are checked."""
+    if not np.isfinite(scores).all():
+        raise DataError(
+            "expected finite scores from the stored vectors, found others: the files in vectors/ "
+            "are damaged: build the index again with --overwrite"
+        )
 
 
 def _keep_best(

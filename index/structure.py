@@ -76,6 +76,8 @@ def new_index(factory: str, dim: int) -> Any:
     faiss = faiss_library()
     if re.search(r"(?<![\d])0+(?!\d)", factory):
         raise _refused(factory, "a count in it is 0, which makes FAISS stop the whole process")
+    if re.search(r"HNSW1(?!\d)", factory):
+        raise _refused(factory, "HNSW needs at least 2 links, and 1 makes FAISS end the process")
     try:
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except (RuntimeError, MemoryError) as error:

@@ -49,7 +49,7 @@ def complaint():
 def environment_is_usable():
     """Whether .venv exists and its interpreter runs and is the version asked for now."""
     python = os.path.join(VENV, "bin", "python")
-    question = [python, "-c", "import sys; print(sys.version_info[:2])"]
+    question = [python, "-c", "import sys, pip; print(sys.version_info[:2])"]
     try:
         answer = subprocess.run(question, capture_output=True)
     except OSError:
@@ -120,7 +120,8 @@ def pip(arguments, expected=0):
                 lines.append(line)
     progress.close()
     if process.wait() != 0:
-        sys.stdout.writelines(line for line in lines if line.startswith(("ERROR", "error")))
+        errors = [line for line in lines if line.startswith(("ERROR", "error"))]
+        sys.stdout.writelines(errors or lines[-3:])
         raise SystemExit(
             f"make: pip failed (its output is in {os.path.relpath(LOG, os.getcwd())}); "
             "try the same command again, what was downloaded is kept"
@@ -138,7 +139,9 @@ def install(kind):
             f"{ON_DISK[kind]} MB on the disk afterwards.",
             flush=True,
         )
-        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV])
+        if made.returncode != 0:
+            raise SystemExit("make: .venv cannot be made: remove what is in its place, make room")
     locked = ["--require-hashes", "-r"]
     pip([*locked, "requirements/pip.lock"])
     pip(

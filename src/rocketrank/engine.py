@@ -93,6 +93,8 @@ def _check_queries(queries: Sequence[str]) -> None:
             raise UsageError(f"{which} is of type {type(query).__name__}: expected a string")
         if not query.strip():
             raise UsageError(f"{which} is empty: write a question")
+        if not query.isascii() and any("\ud800" <= letter <= "\udfff" for letter in query):
+            raise UsageError(f"{which} holds bytes that are no UTF-8: write it in UTF-8")
 
 
 class SearchEngine:

@@ -20,9 +20,11 @@ from .tokenizing import Tokenizer, Tokens
 # Measured on two cores: larger budgets fall out of the cache, smaller ones leave it idle.
 TOKENS_PER_BATCH = 2048
 TEXTS_PER_WINDOW = 1024
+# A token takes far more memory than its text, also where the tokens are cut afterwards.
+CHARACTERS_PER_WINDOW = 2_000_000
 LENGTH_STEP = 8
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=str | tuple[str, str])
 
 
 class Batch(NamedTuple):
@@ -123,16 +125,28 @@ def _tokenised_ahead(
     items: Sequence[Item], tokenise: Callable[[Sequence[Item]], list[Tokens]]
 ) -> Iterator[tuple[int, list[Tokens]]]:
     """Windows of tokens with their start, the next one in the making while this one is used."""
-    starts = range(0, len(items), TEXTS_PER_WINDOW)
-    if len(starts) == 1:
+    windows = _windows(items)
+    if len(windows) == 1:
         yield 0, tokenise(items)
         return
     with ThreadPoolExecutor(1) as ahead:
-        pending = [ahead.submit(tokenise, items[:TEXTS_PER_WINDOW])] if starts else []
-        for start in starts:
+        pending = [ahead.submit(tokenise, items[window]) for window in windows[:1]]
+        for window, following in zip(windows, [*windows[1:], None], strict=True):
             tokens = pending.pop().result()
-            following = start + TEXTS_PER_WINDOW
-            if following < len(items):
-                part = items[following : following + TEXTS_PER_WINDOW]
-                pending.append(ahead.submit(tokenise, part))
-            yield start, tokens
+            if following is not None:
+                pending.append(ahead.submit(tokenise, items[following]))
+            yield window.start, tokens
+
+
+def _windows(items: Sequence[Item]) -> list[slice]:
+    """Slices of ``items``, each of a bounded number of items and of characters."""
+    windows = []
+    start = characters = 0
+    for position, item in enumerate(items):
+        size = len(item) if isinstance(item, str) else sum(map(len, item))
+        full = position - start == TEXTS_PER_WINDOW or characters + size > CHARACTERS_PER_WINDOW
+        if full and position > start:
+            windows.append(slice(start, position))
+            start, characters = position, 0
+        characters += size
+    return [*windows, slice(start, len(items))] if items else []

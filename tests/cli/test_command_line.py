@@ -66,7 +66,12 @@ def test_without_a_command_the_help_comes_as_wrong_usage(rq: RunRq) -> None:
         (["index"], "CORPUS"),
         (["search", "x", "--index", "i", "--k", "0"], "k (0)"),
         (["search", "x", "--index", "i", "--k", "ten"], "--k"),
-        (["search", "x", "--index", "i", "--rerank-depth", "5"], "rerank_depth (5)"),
+        (["search", "x", "--index", "i", "--rerank-depth", "5"], "(5) needs --reranker"),
+        (
+            ["search", "x", "--index", "i", "--reranker", "m", "--rerank-depth", "5"],
+            "rerank_depth (5) must be at least k (10)",
+        ),
+        (["search", "x", "--index", "i", "--reranker", ""], "--reranker is empty"),
         (["search", "x", "--index", "i", "--precision", "fp16"], "'bf16'"),
         (["search", "x", "--index", "i", "--queries", "q"], "--queries, not both"),
         (["search", "x", "--index", "i", "--output", "run"], "--output (run) needs --queries"),

@@ -170,3 +170,29 @@ def test_doctor_finds_nothing_missing_where_these_tests_run(rq: RunRq) -> None:
     assert done.returncode == 0
     assert report["ok"] is True
     assert {"rocketrank", "python", "processor"} <= report["system"].keys()
+
+
+def test_a_run_can_be_written_into_a_pipe_by_its_name(rq: RunRq, small_index: Path) -> None:
+    options = ["--queries", "-", "--index", small_index, "--k", "1"]
+    plain = rq("search", *options, stdin="q1\tcats\n")
+    named = rq("search", *options, "--output", "/dev/stdout", stdin="q1\tcats\n")
+    assert named.returncode == 0
+    assert named.stdout == plain.stdout != ""
+
+
+def test_characters_that_the_terminal_lacks_are_no_failure(rq: RunRq, tmp_path: Path) -> None:
+    (tmp_path / "corpus.tsv").write_text("p1\tcafé 東京\n", encoding="utf-8")
+    made = rq("index", tmp_path / "corpus.tsv", "--index", tmp_path / "i", PYTHONIOENCODING="ascii")
+    assert made.returncode == 0
+    found = rq("search", "coffee", "--index", tmp_path / "i", PYTHONIOENCODING="ascii")
+    assert (found.returncode, "caf\\xe9" in found.stdout) == (0, True)
+
+
+def test_a_closed_standard_input_is_an_empty_one(small_index: Path) -> None:
+    command = f"exec {sys.executable} -m rocketrank search --queries - --index {small_index} <&-"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "holds no query" in done.stderr

@@ -134,6 +134,7 @@ def test_rocketqa_inference_files_are_read(corpus: Corpus) -> None:
         (["Marie Curie", "-", "Penicillin"], "rocketqa"),
         (["居里夫人", "青霉素"], "rocketqa"),
         (["Penicillin", "World War II", "Aaron", "1984"], "rocketqa"),
+        (["Aaron", "Aaron", "Penicillin"], "rocketqa"),
         (["-", "-"], "rocketqa"),
     ],
 )

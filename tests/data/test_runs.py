@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rocketrank.data import RunEntry, read_run, write_run
-from rocketrank.errors import DataError, UsageError
+from rocketrank.errors import DataError, RocketRankError, UsageError
 
 Read = Callable[..., list[RunEntry]]
 WORD = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=5)
@@ -190,8 +190,23 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing/run", "."])
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(RocketRankError, match="cannot be written"):
         write_run(tmp_path / name, ENTRIES)
+
+
+def test_a_full_disk_is_said_in_words() -> None:
+    with pytest.raises(RocketRankError, match=r"/dev/full: cannot be written \(No space left"):
+        write_run("/dev/full", ENTRIES)
+
+
+def test_an_error_of_the_search_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    def failing() -> Iterator[RunEntry]:
+        yield ENTRIES[0]
+        raise OSError("the index is gone")
+
+    with pytest.raises(OSError, match="the index is gone"):
+        write_run(tmp_path / "run", failing())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dash_is_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,6 +172,7 @@ def test_a_passage_that_cannot_be_stored_is_named(tmp_path: Path, passage: Passa
         ("PCA8,Flat", "its PCAMatrix changes inner products"),
         ("L2norm,Flat", "its NormalizationTransform changes inner products"),
         ("HNSW32,PQ8", "measures L2 distances"),
+        ("HNSW1", "needs at least 2 links"),
         ("LSH", "FAISS says: "),
         ("IMI2x8,PQ8", "FAISS says: MultiIndex not implemented for inner prod search"),
         ("NSG32,Flat", "it makes an IndexNSGFlat, which RocketRank cannot search"),

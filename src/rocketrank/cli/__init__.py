@@ -121,8 +121,19 @@ class _NoteHandler(logging.Handler):
             print(text, file=sys.stderr)
 
 
+def _open_standard_streams() -> None:
+    """Make closed standard streams empty ones, and unwritable characters no failure."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _prepare_process() -> None:
     """What a command may do at its start and a library may not: environment and log handlers."""
+    _open_standard_streams()
     logger = logging.getLogger("rocketrank")
     if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
@@ -157,7 +168,12 @@ def _report_bug(error: BaseException, arguments: Sequence[str]) -> None:
     else:
         try:
             with tempfile.NamedTemporaryFile(
-                "w", prefix="rq-", suffix=".traceback", delete=False, encoding="utf-8"
+                "w",
+                prefix="rq-",
+                suffix=".traceback",
+                delete=False,
+                encoding="utf-8",
+                errors="backslashreplace",
             ) as file:
                 file.write(f"rocketrank {__version__}: rq {shlex.join(arguments)}\n{text}")
             where = f"the traceback is in {file.name} (RQ_DEBUG=1 shows it here)"

@@ -68,12 +68,16 @@ def index(
 
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
+    from ..inference import choose_runtime
     from ..retriever import DualEncoder
 
+    options.refuse_empty("--model", model)
+    # What this machine and the files cannot do is refused before a model is looked for.
+    choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
+    reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     encoder = DualEncoder.load(
         model, device=device, precision=precision, engine=engine, threads=threads
     )
-    reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     build = BuildOptions(
         kind=kind,
         shard_size=shard_size,

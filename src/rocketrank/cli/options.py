@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ..errors import UsageError
+
 Device = Annotated[
     str, typer.Option("--device", metavar="cpu|gpu|gpu:N", help="Where the model runs.")
 ]
@@ -24,3 +26,9 @@ Threads = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def refuse_empty(option: str, value: object) -> None:
+    """An empty value is a variable that was not set, never what was meant."""
+    if value == "":
+        raise UsageError(f"{option} is empty; give it a value or leave it out")

@@ -84,12 +84,15 @@ def search(
 
     One QUESTION, a file of queries, or a prompt when neither is given.
     """
+    given = {"--model": model, "--reranker": reranker, "--queries": queries, "--output": output}
+    for option, value in given.items():
+        options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
     from ..engine import SearchEngine, check_search_options
 
-    check_search_options(k, rerank_depth)
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
+    check_search_options(k, rerank_depth)
     asked = None if queries is None else _read(queries)
     with SearchEngine.open(
         directory,
@@ -131,6 +134,8 @@ def _check(
     tag, output = run_options["--tag"], run_options["--output"]
     if tag is not None and (not tag or any(map(str.isspace, tag))):
         raise UsageError(f"--tag ({tag!r}) must be one word without blanks")
+    if output and Path(output).is_dir():
+        raise UsageError(f"--output ({output}) is a folder; name a file in it")
     if output not in (None, "-") and not Path(output or "").absolute().parent.is_dir():
         raise UsageError(f"--output ({output}) is in a folder that does not exist; make it first")
     if query is None and queries is None and not sys.stdin.isatty():
@@ -163,7 +168,7 @@ def _prompt(engine: "SearchEngine", k: int, rerank_depth: int | None, json: bool
     print("Type a question; an empty line or Ctrl-D leaves.", file=sys.stderr)
     while True:
         try:
-            query = input("rq> ")
+            query = _asked()
         except EOFError:
             print(file=sys.stderr)
             return
@@ -173,6 +178,14 @@ def _prompt(engine: "SearchEngine", k: int, rerank_depth: int | None, json: bool
             _answer(engine, query, k, rerank_depth, json)
         except RocketRankError as error:
             print(f"rq: {error}", file=sys.stderr)
+
+
+def _asked() -> str:
+    """A line from the prompt, which stays out of a standard output that goes to a file."""
+    if sys.stdout.isatty():
+        return input("rq> ")
+    print("rq> ", end="", file=sys.stderr, flush=True)
+    return input()
 
 
 def _write_run(
