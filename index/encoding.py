@@ -132,8 +132,8 @@ class ShardReader:
         if not self._options.skip_duplicates:
             raise DataError(
                 f"{self.corpus.location}: expected a passage id not seen before, found "
-                f"{passage_id!r} again (first at row {row}): make the ids unique, or keep the "
-                "first of each with --skip-duplicates"
+                f"{passage_id!r} again (first at row {row}): make the ids unique, say with "
+                "--format if these are no ids, or keep the first of each with --skip-duplicates"
             )
         self.duplicates += 1
 

@@ -43,7 +43,7 @@ def choose(kind: str, count: int, dim: int) -> Choice:
 
 
 def _choose_by_size(count: int, dim: int) -> Choice:
-    size = f"auto chose {{}} for {count:,} passages: "
+    size = f"auto chose {{}} for {count:,} passage{'' if count == 1 else 's'}: "
     if count <= FLAT_UP_TO:
         reason = (
             f"up to {FLAT_UP_TO:,} an exhaustive search is exact, fast enough and needs no training"

@@ -118,7 +118,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise _damaged(path, f"expected format {FORMAT!r}, found {found!r}")
     version = content.get("format_version")
-    if type(version) is not int:
+    if type(version) is not int or version < 1:
         raise _damaged(path, f"expected a number as format_version, found {version!r}")
     if version > FORMAT_VERSION:
         raise NewerFormatError(

@@ -158,10 +158,12 @@ def committed_manifest(directory: Path) -> Manifest:
             f"{directory}: this index is unfinished: run the same `rq index` command again; it "
             "goes on where it stopped"
         )
-    raise DataError(
-        f"{directory}: expected an index, found a folder without {MANIFEST}: build one with "
-        f"`rq index CORPUS --index {directory}`"
+    cure = (
+        "name the folder of an index"
+        if any(directory.iterdir())
+        else f"build one with `rq index CORPUS --index {directory}`"
     )
+    raise DataError(f"{directory}: expected an index, found a folder without {MANIFEST}: {cure}")
 
 
 def check_files(directory: Path) -> list[str]:

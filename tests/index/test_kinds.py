@@ -18,7 +18,8 @@ from rocketrank.index.kinds import choose
 def test_auto_chooses_by_size_and_says_why(count: int, factory: str) -> None:
     choice = choose("auto", count, 384)
     assert choice.factory == factory
-    assert choice.reason.startswith(f"auto chose {choice.kind} for {count:,} passages: ")
+    noun = "passage" if count == 1 else "passages"
+    assert choice.reason.startswith(f"auto chose {choice.kind} for {count:,} {noun}: ")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import RocketRankError
 from .show import in_words, print_hits, style_of_output
 
 QUESTIONS = (
@@ -46,7 +47,13 @@ def demo(
         count = _build(corpus, index)
         _say(f"Indexed {in_words(count, 'passage')} into {index}", started)
     started = time.perf_counter()
-    with SearchEngine.open(index) as engine:
+    try:
+        opened = SearchEngine.open(index)
+    except RocketRankError as error:
+        raise RocketRankError(
+            f"{error} (here: remove {index}, and rq demo makes it anew)"
+        ) from error
+    with opened as engine:
         _say(f"Opened {index}", started)
         for question in QUESTIONS:
             started = time.perf_counter()
