@@ -133,21 +133,16 @@ class SearchEngine:
         """
         from .index import Index
         from .inference import choose_runtime
+        from .models import open_model
         from .reranker import CrossEncoder
         from .retriever import DualEncoder
 
         # What this machine cannot do is refused before anything is opened.
-        choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
+        runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
         opened = Index.open(Path(index), threads=threads)
         try:
             try:
-                retriever = DualEncoder.load(
-                    model or opened.model_name,
-                    device=device,
-                    precision=precision,
-                    engine=engine,
-                    threads=threads,
-                )
+                first = open_model(model or opened.model_name, role="dual-encoder")
             except RocketRankError as error:
                 if model:
                     raise
@@ -155,10 +150,12 @@ class SearchEngine:
                     f"the model that filled {index} cannot be opened ({error}); "
                     "if it has moved, say where with --model"
                 ) from error
-            second = reranker and CrossEncoder.load(
-                reranker, device=device, precision=precision, engine=engine, threads=threads
+            second = open_model(reranker, role="cross-encoder") if reranker else None
+            return cls(
+                opened,
+                DualEncoder(first, runtime),
+                CrossEncoder(second, runtime) if second else None,
             )
-            return cls(opened, retriever, second or None)
         except BaseException:
             opened.close()
             raise

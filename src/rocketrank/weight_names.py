@@ -69,7 +69,6 @@ _PREFIX = {
 }
 # Parts of a checkpoint that no encoder needs: buffers, pre-training heads, an unused pooler.
 _NOT_NEEDED = re.compile(r"(^|\.)(position_ids|token_type_ids)$|^(cls|lm_head|vocab_\w+|pooler)\.")
-# Paddle keeps a Linear's weight (in, out), Hugging Face (out, in); all else is the same.
 _NOT_LINEAR = re.compile(r"norm\d?\.weight$|embeddings?\.|relative_attention_bias", re.IGNORECASE)
 
 

@@ -69,22 +69,21 @@ def index(
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
     from ..inference import choose_runtime
+    from ..models import open_model
     from ..retriever import DualEncoder
 
     options.refuse_empty("--model", model)
     # What this machine and the files cannot do is refused before a model is looked for.
-    choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
+    runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
-    encoder = DualEncoder.load(
-        model, device=device, precision=precision, engine=engine, threads=threads
-    )
+    encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
     build = BuildOptions(
         kind=kind,
         shard_size=shard_size,
         skip_duplicates=skip_duplicates,
         overwrite=overwrite,
         threads=threads,
-        precision=encoder.runtime.precision,
+        precision=runtime.precision,
     )
     report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
     for line in _summary(report, encoder.truncated_passages):
