@@ -9,22 +9,19 @@ jsonl     ``{"query_id", "hits": [{"id", "rank", "score"}, …]}``            as
 ========  ===============================================================  ======================
 """
 
-import contextlib
-import errno
 import itertools
 import math
-import os
 import re
-import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
 
-from ..errors import DataError, RocketRankError, UsageError
+from ..durable import write_durably
+from ..errors import DataError, UsageError
 from .lines import LineFile, MalformedError, shown
 from .passage_formats import parse_id, parse_object
 from .records import RunEntry
@@ -160,10 +157,8 @@ def write_run(
         sys.stdout.buffer.writelines(line.encode() for line in lines)
         sys.stdout.buffer.flush()
         return
-    with _replacing(Path(path)) as file:
-        while chunk := "".join(islice(lines, 1000)).encode():
-            with _explained(Path(path)):
-                file.write(chunk)
+    chunks = iter(lambda: "".join(islice(lines, 1000)).encode(), b"")
+    write_durably(Path(path), chunks, cure="name another file or make room")
 
 
 def _column_lines(entries: Iterable[RunEntry], format: RunFormat, tag: str) -> Iterator[str]:
@@ -205,51 +200,6 @@ def _checked(entry: RunEntry) -> RunEntry:
     if not math.isfinite(entry.score):
         raise UsageError(f"a score in a run must be finite, found {shown(tuple(entry))}")
     return entry._replace(rank=int(entry.rank), score=float(entry.score))
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that is named ``path`` when the block ends well and is gone when it does not."""
-    with _explained(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        in_place = _must_be_written_in_place(path)
-        target = path if in_place else path.resolve()
-        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-        file = open(target, "wb") if in_place else open(partial, "xb")  # noqa: SIM115
-    try:
-        yield file  # what fails in the caller's block is not the file's fault
-        with _explained(path):
-            file.flush()
-            if not in_place:
-                os.fsync(file.fileno())
-            file.close()
-            if not in_place:
-                os.replace(partial, target)
-    finally:
-        with contextlib.suppress(OSError):  # a second word about what could not be written
-            file.close()
-        if not in_place:
-            partial.unlink(missing_ok=True)
-
-
-def _must_be_written_in_place(path: Path) -> bool:
-    """Whether renaming onto ``path`` would put a file in the place of a device or a pipe."""
-    if path.is_relative_to("/dev") or path.is_relative_to("/proc"):
-        return True  # /dev/stdout and /dev/fd/63 lead to names that are no files
-    return path.exists() and not path.is_file()
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise RocketRankError(
-            f"{path}: cannot be written ({error.strerror}); name another file or make room"
-        ) from error
 
 
 def _check_format(format: str, formats: tuple[str, ...]) -> None:

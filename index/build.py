@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..data.records import Passage
+from ..durable import explained_write, fsync, make_folder, sha256_of
 from ..errors import DataError, UsageError
-from .durable import explained_write, fsync_folder, make_folder, sha256_of
 from .encoding import BuildOptions, Corpus, PassageEncoder, ShardReader, encode_corpus
 from .kinds import choose
 from .layout import (
@@ -146,7 +146,7 @@ def _layout_to_build(directory: Path, *, overwrite: bool) -> Layout:
         _log.warning("%s; starting from its encoded shards", error)
         with explained_write(directory / MANIFEST):
             (directory / MANIFEST).unlink()
-            fsync_folder(directory)
+            fsync(directory)
         manifest = None
     if manifest is not None:
         if not overwrite:

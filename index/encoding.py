@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.records import Passage
+from ..durable import make_folder, sha256_of
 from ..errors import DataError, RocketRankError
-from .durable import make_folder, sha256_of
 from .layout import Layout
 from .passages import Ledger, Shard, passage_bytes
 from .progress import Progress

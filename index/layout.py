@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..durable import PARTIAL, explained_write
 from ..errors import RocketRankError, UsageError
-from .durable import PARTIAL, explained_write
 
 LOCK = "build.lock"
 MANIFEST = "manifest.json"

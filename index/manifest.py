@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ..durable import write_durably
 from ..errors import DataError, RocketRankError
-from .durable import write_durably
 from .layout import MANIFEST
 
 FORMAT = "rocketrank index"
@@ -94,7 +94,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Commits ``manifest`` in one step."""
     content = asdict(manifest)
     content["checksum"] = _checksum(content)
-    write_durably(directory / MANIFEST, [orjson.dumps(content, option=orjson.OPT_INDENT_2), b"\n"])
+    lines = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    write_durably(directory / MANIFEST, [lines], alone=True)
 
 
 def read_manifest(directory: Path) -> Manifest | None:

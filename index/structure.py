@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..durable import PARTIAL, explained_write, put_in_place
 from ..errors import DataError, MissingDependencyError, RocketRankError, UsageError
-from .durable import PARTIAL, explained_write, put_in_place
 from .kinds import KINDS, POINTS_PER_LIST, Choice
 from .vectors import VectorShards
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..durable import write_durably
 from ..errors import DataError
-from .durable import write_durably
 
 LARGEST_NORM = 1e18
 """Above it squares leave float32's range, and inner products become infinite or NaN."""
@@ -23,7 +23,7 @@ def write_vectors(path: Path, vectors: NDArray[np.float32]) -> str:
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(vectors, dtype="<f4"))
     content = buffer.getbuffer()
-    write_durably(path, [content])
+    write_durably(path, [content], alone=True)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -9,7 +9,6 @@ What the classes get wrong is put right after construction: the LayerNorm epsilo
 were trained with. Compared with outputs of an independent implementation in the tests.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from .durable import explained_write, replacing, save_tensors
 from .errors import DataError, MissingDependencyError
 from .inference import INPUT_NAMES
 from .model_config import hidden_width, num_labels
@@ -227,11 +226,9 @@ def save_weights(layer: nn.Layer, folder: Path, config: Mapping[str, Any]) -> No
         if is_linear(name):
             value = value.T
         tensors[hugging_face_name(name, config, with_head=with_head)] = np.ascontiguousarray(value)
-    beside = folder / f".model.safetensors.{os.getpid()}"
-    save_file(tensors, beside, metadata={"format": "pt"})
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    with explained_write(path), replacing(path) as beside:
+        save_tensors(beside, tensors, {"format": "pt"})
 
 
 def _paddlenlp_transformer(config: Mapping[str, Any]) -> nn.Layer:

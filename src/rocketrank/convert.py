@@ -10,9 +10,7 @@ written beside its place and renamed, so that it is either whole or absent.
 """
 
 import logging
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +19,12 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from .checkpoint_names import Checkpoint, TowerSource, Weight, first_names
 from .checkpoint_paddlenlp import CONFIG_FILES, WEIGHT_FILES, open_paddlenlp
 from .checkpoint_rocketqa import open_rocketqa
 from .checkpoint_tokenizer import check_vocabulary, write_tokenizer
+from .durable import replacing, save_tensors
 from .errors import DataError, UsageError
 from .model_config import read_json_object
 from .model_settings import SETTINGS_FILE, Role, Towers, save_settings
@@ -137,28 +135,21 @@ def _check_names(tower: TowerSource) -> None:
 
 def _write(checkpoint: Checkpoint, target: Path) -> None:
     """All or nothing: into a folder beside ``target``, then renamed."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        beside.mkdir(parents=True)
-        for subfolder, tower in checkpoint.towers.items():
-            _write_tower(tower, beside / subfolder)
-        save_settings(beside, checkpoint.settings)
-        for path in beside.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise UsageError(f"{target} cannot be written: {error.strerror}") from error
-        raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as beside:
+            beside.mkdir()
+            for subfolder, tower in checkpoint.towers.items():
+                _write_tower(tower, beside / subfolder)
+            save_settings(beside, checkpoint.settings)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def _write_tower(tower: TowerSource, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     tensors = {weight.target: _read_weight(tower, weight) for weight in tower.weights}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     _write_json(tower.config, folder / "config.json")
     positions = int(tower.config["max_position_embeddings"])
     write_tokenizer(tower.vocabulary, folder, positions=positions)

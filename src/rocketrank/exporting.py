@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import orjson
 
+from .durable import replacing
 from .errors import MissingDependencyError, RocketRankError
 from .models import Model, ModelSettings, Tower, cache_directory
 
@@ -72,42 +73,19 @@ def program_folder(model: Model, tower: Tower, form: ProgramFormat) -> Path:
 def export_into_cache(model: Model, tower: Tower, form: ProgramFormat) -> None:
     """Export in this process, which imports Paddle, and put the result into the cache at once."""
     folder = program_folder(model, tower, form)
-    beside = folder.parent / f".{folder.name}.{secrets.token_hex(6)}"
     try:
-        beside.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_overs(folder)
+        with replacing(folder) as beside:
+            beside.mkdir()
+            _write_program(model, tower, form, beside)
+            sizes = {file.name: file.stat().st_size for file in beside.iterdir()}
+            (beside / _COMPLETE).write_bytes(orjson.dumps(sizes))
+            if folder.exists() and not is_exported(model, tower, form):
+                folder.rename(folder.parent / f".{folder.name}.{secrets.token_hex(6)}")
     except OSError as error:
-        raise _unusable_cache(error) from error
-    try:
-        _write_program(model, tower, form, beside)
-        _complete(beside)
-        if not is_exported(model, tower, form):  # another process may have been faster
-            _replace_folder(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _complete(folder: Path) -> None:
-    """Bring the files to the disk, then write down that they are all there."""
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-    (folder / _COMPLETE).write_bytes(orjson.dumps(sizes))
-    for place in (*folder.iterdir(), folder):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _replace_folder(beside: Path, folder: Path) -> None:
-    """Rename ``beside`` to ``folder``, after moving away what is there and is no whole program."""
-    if folder.exists():
-        folder.rename(folder.parent / f".{folder.name}.{secrets.token_hex(6)}")
-    try:
-        beside.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process exported the same, and its copy serves
-            raise
+        if not is_exported(model, tower, form):  # else another process did the same, faster
+            raise _unusable_cache(error) from error
 
 
 def _remove_left_overs(folder: Path) -> None:

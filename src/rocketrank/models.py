@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
+from .durable import write_durably
 from .errors import DataError, MissingDependencyError, RocketRankError, UsageError
 from .model_config import (
     MODEL_TYPES,
@@ -30,7 +31,6 @@ from .model_settings import (
     folder_settings,
     save_settings,
     tower_paths,
-    write_atomically,
 )
 from .tokenizing import tokenizer_source
 
@@ -128,7 +128,7 @@ class Model:
         """A SHA-256 in hex over all that changes a vector; the folder's place does not.
 
         It covers the weight files, the tokenizer with its options, ``config.json`` without what
-        only training or the files' history needs, and the settings except ``scale``.
+        only training or the files' history needs, and the settings except ``scale`` and ``fusion``.
         """
         settings = asdict(self.settings)
         content = {
@@ -401,6 +401,6 @@ def _remember_hash(resolved: Path, state: list[object], digest: str) -> None:
     try:
         note = _hash_note(resolved)
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, orjson.dumps({"state": state, "sha256": digest}))
+        write_durably(note, [orjson.dumps({"state": state, "sha256": digest})])
     except (OSError, RocketRankError) as error:
         _log.debug("the hash of %s was not remembered: %s", resolved, error)

@@ -81,23 +81,17 @@ def _shown(path: Path) -> Path:
 
 def _write_corpus(path: Path) -> int:
     """Write the documentation as JSON lines, complete or not at all; returns how many passages."""
-    import os
-
     import orjson
 
     from ..data.python_docs import python_documentation
+    from ..durable import write_durably
 
-    beside = path.with_suffix(".partial")
-    count = 0
-    with open(beside, "wb") as file:
-        for passage in python_documentation():
-            record = {**passage._asdict(), "metadata": dict(passage.metadata)}
-            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    return count
+    lines = []
+    for passage in python_documentation():
+        record = {**passage._asdict(), "metadata": dict(passage.metadata)}
+        lines.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+    write_durably(path, lines, alone=True)
+    return len(lines)
 
 
 def _build(corpus: Path, index: Path) -> int:
