@@ -1,19 +1,23 @@
 """Two-stage search over a real index with tiny real models."""
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tokenizers
+from numpy.typing import NDArray
 
 from rocketrank import SearchEngine
 from rocketrank.data.corpus import CorpusReader
 from rocketrank.engine import check_search_options
 from rocketrank.errors import RocketRankError, UsageError
-from rocketrank.index import BuildOptions, build_index
-from rocketrank.model_settings import ModelSettings, save_settings
+from rocketrank.eval.fusion import tune_fusion
+from rocketrank.index import BuildOptions, Index, build_index
+from rocketrank.model_settings import ModelSettings, folder_settings, save_settings
 from rocketrank.retriever import DualEncoder
 
 QUERY = "what is the life cycle of a flea"
@@ -238,3 +242,76 @@ def test_a_retriever_is_not_taken_for_a_reranker(index: Path) -> None:
 def test_an_index_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(RocketRankError, match="there is no such folder"):
         SearchEngine.open(tmp_path / "nothing")
+
+
+class Indifferent:
+    """A re-ranker to which every pair is the same."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
+        return np.full(len(pairs), 0.25, np.float32)
+
+
+def test_fused_hits_are_in_the_order_of_both_scores_together(two_stages: SearchEngine) -> None:
+    alone = two_stages.search(QUERY, k=30, rerank_depth=30)
+    hits = two_stages.search(QUERY, k=30, rerank_depth=30, fuse=0.5)
+    by_hand = {hit.id: hit.score + 0.5 * hit.retriever_score for hit in alone}
+    assert [hit.id for hit in hits] == sorted(by_hand, key=lambda each: -by_hand[each])
+    assert [hit.id for hit in hits] != [hit.id for hit in alone]
+    assert [hit.rank for hit in hits] == list(range(1, 31))
+    np.testing.assert_allclose([hit.score for hit in hits], [by_hand[hit.id] for hit in hits])
+    stages = {hit.id: (hit.retriever_score, hit.reranker_score) for hit in alone}
+    assert {hit.id: (hit.retriever_score, hit.reranker_score) for hit in hits} == stages
+
+
+def test_a_weight_of_zero_is_the_reranker_alone(two_stages: SearchEngine) -> None:
+    alone = two_stages.search(QUERY, k=20, rerank_depth=30)
+    assert two_stages.search(QUERY, k=20, rerank_depth=30, fuse=0) == alone
+
+
+def test_equal_fused_scores_stay_in_the_order_of_stage_one(
+    index: Path, model: Path, engine: SearchEngine
+) -> None:
+    retriever = DualEncoder.load(str(model), precision="fp32")
+    with SearchEngine(Index.open(index), retriever, Indifferent()) as opened:
+        for fuse in (None, 0.0, 3.0):
+            hits = opened.search(QUERY, k=300, fuse=fuse)
+            assert [hit.id for hit in hits] == [hit.id for hit in engine.search(QUERY, k=300)]
+
+
+def test_the_search_has_the_order_that_the_weight_was_chosen_by(two_stages: SearchEngine) -> None:
+    hits = two_stages.search(QUERY, k=40, rerank_depth=40)
+    relevant = hits[5].id
+    scores = {"q": {hit.id: hit.retriever_score for hit in hits}}
+    logits = {"q": {hit.id: hit.score for hit in hits}}
+    choice = tune_fusion(scores, logits, {"q": {relevant: 1}}, measure="nDCG@40")
+    fused = two_stages.search(QUERY, k=40, rerank_depth=40, fuse=choice.weight)
+    (rank,) = [hit.rank for hit in fused if hit.id == relevant]
+    assert choice.value == pytest.approx(1 / np.log2(rank + 1))
+
+
+def test_auto_is_the_weight_in_the_rerankers_settings(
+    index: Path, shared_reference: Path, tmp_path: Path, two_stages: SearchEngine
+) -> None:
+    folder = shutil.copytree(shared_reference / "tiny-bert-cross-encoder", tmp_path / "reranker")
+    save_settings(folder, replace(folder_settings(folder), fusion=0.5))
+    with SearchEngine.open(index, reranker=folder, precision="fp32") as opened:
+        hits = opened.search(QUERY, k=10, rerank_depth=30, fuse="auto")
+        assert opened.search(QUERY, k=10, rerank_depth=30)[0].score == hits[0].reranker_score
+    assert hits == two_stages.search(QUERY, k=10, rerank_depth=30, fuse=0.5)
+
+
+def test_auto_without_a_weight_in_the_settings_is_a_sentence(two_stages: SearchEngine) -> None:
+    with pytest.raises(UsageError, match=r'keeps no weight: give a number, or write .* "fusion"'):
+        two_stages.search(QUERY, fuse="auto")
+
+
+@pytest.mark.parametrize("fuse", [0.0, 2.0, "auto"])
+def test_fusion_without_a_reranker_is_refused(engine: SearchEngine, fuse: Any) -> None:
+    with pytest.raises(UsageError, match=rf"fuse \({fuse}\) needs a re-ranker"):
+        engine.search(QUERY, fuse=fuse)
+
+
+@pytest.mark.parametrize("fuse", [-0.5, float("nan"), float("inf"), "0.5", "", True, [1.0]])
+def test_what_is_no_weight_is_refused(two_stages: SearchEngine, fuse: Any) -> None:
+    with pytest.raises(UsageError, match=r'must be "auto" or a finite number of at least 0'):
+        two_stages.search(QUERY, fuse=fuse)

@@ -1,6 +1,7 @@
 """What rocketrank.json may say, and what is inferred where it is absent."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ def test_any_settings_survive_writing_and_reading(settings: ModelSettings) -> No
         ({**DUAL, "passage_length": 65}, "passage_length is 65, .* positions for 64 tokens"),
         ({"role": "cross-encoder", "towers": "separate"}, 'write "towers": "shared"'),
         ({"role": "cross-encoder", "title": "pair"}, 'write "title": "join"'),
+        (
+            {"role": "cross-encoder", "fusion": -0.5},
+            r"fusion is -0\.5, expected a number of at lea",
+        ),
+        (
+            {"role": "cross-encoder", "fusion": None},
+            "fusion is null, expected a number of at least",
+        ),
+        ({**DUAL, "fusion": 0.5}, r'fusion is 0\.5 and role is "dual-encoder", but the weight bel'),
         ([], r"expected a JSON object, found \[\]"),
     ],
 )
@@ -135,6 +145,29 @@ def test_a_length_that_is_left_out_is_clipped_to_the_positions(tmp_path: Path) -
     write_model(tmp_path, DUAL)
     settings = open_model(str(tmp_path)).settings
     assert (settings.query_length, settings.passage_length) == (32, 64)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25])
+def test_the_weight_of_the_retrievers_score_is_kept_and_is_no_part_of_the_fingerprint(
+    weight: float, tmp_path: Path
+) -> None:
+    settings = ModelSettings(role="cross-encoder", pair_length=64)
+    write_model(tmp_path, config={**CLASSIFIER, "num_labels": 1})
+    save_settings(tmp_path, settings)
+    assert "fusion" not in json.loads((tmp_path / "rocketrank.json").read_text())
+    before = open_model(str(tmp_path)).fingerprint
+    save_settings(tmp_path, replace(settings, fusion=weight))
+    model = open_model(str(tmp_path))
+    assert (model.settings.fusion, model.fingerprint) == (weight, before)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])
+def test_a_weight_that_is_negative_or_not_finite_is_not_saved(
+    weight: float, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="expected a number of at least 0"):
+        save_settings(tmp_path, ModelSettings(role="cross-encoder", fusion=weight))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_saving_settings_that_could_not_be_read_back_writes_nothing(tmp_path: Path) -> None:

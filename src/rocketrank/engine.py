@@ -1,10 +1,11 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,15 @@ from tqdm import tqdm
 
 from .data.records import Passage
 from .errors import RocketRankError, UsageError
+from .eval.fusion import fused_scores
 
 if TYPE_CHECKING:
     from .inference import EngineName, Precision
 
 DEFAULT_RERANK_DEPTH = 100
+
+# A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
+Fuse = float | Literal["auto"]
 
 # How much is in memory at once while many queries are searched.
 _QUERIES_PER_ENCODING = 16_384
@@ -26,7 +31,7 @@ _PAIRS_PER_STEP = 8192
 
 
 class Hit(NamedTuple):
-    """A found passage. ``score`` is the last stage's; ``rank`` starts at 1."""
+    """A found passage. ``score`` is the last stage's or the fused one; ``rank`` starts at 1."""
 
     rank: int
     id: str
@@ -84,6 +89,15 @@ def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
     return k, rerank_depth
 
 
+def check_fuse(fuse: Fuse | None) -> None:
+    """Raises UsageError unless ``fuse`` is None, "auto" or a finite number of at least 0."""
+    if fuse is None or (isinstance(fuse, str) and fuse == "auto"):
+        return
+    if isinstance(fuse, Real) and not isinstance(fuse, bool) and 0 <= fuse < math.inf:
+        return
+    raise UsageError(f'fuse ({fuse}) must be "auto" or a finite number of at least 0')
+
+
 def _check_queries(queries: Sequence[str]) -> None:
     if isinstance(queries, str):
         raise UsageError("expected a list of queries, found one query: call search, or [query]")
@@ -98,10 +112,18 @@ def _check_queries(queries: Sequence[str]) -> None:
 
 
 class SearchEngine:
-    """An open index with its retriever and, if wanted, a re-ranker. A context manager."""
+    """An open index with its retriever and, if wanted, a re-ranker. A context manager.
+
+    ``fusion`` is the re-ranker's own weight for the retriever's score: what ``fuse="auto"`` means.
+    """
 
     def __init__(
-        self, index: PassageIndex, retriever: Retriever, reranker: Reranker | None = None
+        self,
+        index: PassageIndex,
+        retriever: Retriever,
+        reranker: Reranker | None = None,
+        *,
+        fusion: float | None = None,
     ) -> None:
         if retriever.fingerprint != index.fingerprint:
             raise RocketRankError(
@@ -113,6 +135,7 @@ class SearchEngine:
         self.index = index
         self.retriever = retriever
         self.reranker = reranker
+        self.fusion = fusion
 
     @classmethod
     def open(
@@ -129,7 +152,8 @@ class SearchEngine:
         """Open the index in the folder ``index`` with the model that filled it.
 
         ``model`` names that model where it has moved; another model is refused. ``reranker``
-        names a cross-encoder for the second stage. Raises RocketRankError, one sentence.
+        names a cross-encoder for the second stage; the weight in its ``rocketrank.json`` becomes
+        :attr:`fusion`. Raises RocketRankError, one sentence.
         """
         from .index import Index
         from .inference import choose_runtime
@@ -155,19 +179,56 @@ class SearchEngine:
                 opened,
                 DualEncoder(first, runtime),
                 CrossEncoder(second, runtime) if second else None,
+                fusion=second.settings.fusion if second else None,
             )
         except BaseException:
             opened.close()
             raise
 
-    def search(self, query: str, *, k: int = 10, rerank_depth: int | None = None) -> list[Hit]:
+    def fusion_weight(self, fuse: Fuse | None) -> float | None:
+        """The weight that ``fuse`` means here: itself, or :attr:`fusion` for "auto".
+
+        Raises UsageError where there is no re-ranker, or "auto" and no weight kept with it.
+        """
+        check_fuse(fuse)
+        if fuse is None:
+            return None
+        if self.reranker is None:
+            raise UsageError(
+                f"fuse ({fuse}) needs a re-ranker, whose scores it adds to: open one or leave fuse "
+                "out"
+            )
+        if fuse != "auto":
+            return float(fuse)
+        if self.fusion is None:
+            raise UsageError(
+                "fuse is auto, but the re-ranker keeps no weight: give a number, or write one into "
+                'its rocketrank.json as "fusion"'
+            )
+        check_fuse(self.fusion)
+        return self.fusion
+
+    def search(
+        self,
+        query: str,
+        *,
+        k: int = 10,
+        rerank_depth: int | None = None,
+        fuse: Fuse | None = None,
+    ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
 
         With a re-ranker the first ``rerank_depth`` (default: the larger of 100 and k) of stage one
         are scored again, and the best ``k`` of those come back. Equal scores: the passage that was
         indexed first comes first.
+
+        With ``fuse`` the second stage's score is ``reranker_score + fuse * retriever_score``; the
+        retriever's score is multiplied as the index gives it (an inner product; a cosine where
+        vectors are normalised), so a weight belongs to one pair of models. "auto" takes the
+        weight that was chosen when the re-ranker was trained, from its ``rocketrank.json``. Equal
+        fused scores keep stage one's order.
         """
-        return self.search_many([query], k=k, rerank_depth=rerank_depth)[0]
+        return self.search_many([query], k=k, rerank_depth=rerank_depth, fuse=fuse)[0]
 
     def search_many(
         self,
@@ -175,10 +236,15 @@ class SearchEngine:
         *,
         k: int = 10,
         rerank_depth: int | None = None,
+        fuse: Fuse | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
         """As :meth:`search` for each query, batched through both stages."""
-        return list(self.search_stream(queries, k=k, rerank_depth=rerank_depth, progress=progress))
+        return list(
+            self.search_stream(
+                queries, k=k, rerank_depth=rerank_depth, fuse=fuse, progress=progress
+            )
+        )
 
     def search_stream(
         self,
@@ -186,23 +252,32 @@ class SearchEngine:
         *,
         k: int = 10,
         rerank_depth: int | None = None,
+        fuse: Fuse | None = None,
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
+        weight = self.fusion_weight(fuse) or 0.0
         _check_queries(queries)
         depth = min(rerank_depth if self.reranker else k, max(1, len(self.index)))
         step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // depth
-        return self._results(queries, k, depth, max(1, min(step, _QUERIES_PER_STEP)), progress)
+        step = max(1, min(step, _QUERIES_PER_STEP))
+        return self._results(queries, k, depth, weight, step, progress)
 
     def _results(
-        self, queries: Sequence[str], k: int, depth: int, step: int, progress: bool
+        self,
+        queries: Sequence[str],
+        k: int,
+        depth: int,
+        weight: float,
+        step: int,
+        progress: bool,
     ) -> Iterator[list[Hit]]:
         with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
             for texts, vectors in self._encoded(queries, step):
                 found = self._retrieve(vectors, depth)
                 if self.reranker:
-                    found = _rerank(self.reranker, texts, found)
+                    found = _rerank(self.reranker, texts, found, weight)
                 for hits in found:
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
                 bar.update(len(texts))
@@ -250,8 +325,10 @@ class SearchEngine:
         self.close()
 
 
-def _rerank(reranker: Reranker, queries: Sequence[str], found: list[list[Hit]]) -> list[list[Hit]]:
-    """Stage two: every list in the order of the re-ranker's scores."""
+def _rerank(
+    reranker: Reranker, queries: Sequence[str], found: list[list[Hit]], weight: float
+) -> list[list[Hit]]:
+    """Stage two: every list in the order of the fused scores; weight 0 is the re-ranker alone."""
     pairs = [
         (query, Passage(hit.id, hit.text, hit.title).full_text)
         for query, hits in zip(queries, found, strict=True)
@@ -260,9 +337,10 @@ def _rerank(reranker: Reranker, queries: Sequence[str], found: list[list[Hit]]) 
     ends = np.cumsum([len(hits) for hits in found])
     reranked = []
     for hits, scores in zip(found, np.split(reranker.score(pairs), ends[:-1]), strict=True):
+        fused = fused_scores([hit.retriever_score for hit in hits], scores, weight)
         scored = [
-            hit._replace(score=score, reranker_score=score)
-            for hit, score in zip(hits, scores.tolist(), strict=True)
+            hit._replace(score=score, reranker_score=own)
+            for hit, score, own in zip(hits, fused.tolist(), scores.tolist(), strict=True)
         ]
         # sorted is stable: equal scores stay in stage one's order
         reranked.append(sorted(scored, key=lambda hit: -hit.score))

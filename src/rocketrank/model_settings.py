@@ -6,8 +6,6 @@ The rules of inference follow what the library that wrote the folder would do wi
 
 import logging
 import math
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 import orjson
 
+from .durable import replacing
 from .errors import DataError, UsageError
 from .model_config import (
     check_labels,
@@ -59,6 +58,8 @@ class ModelSettings:
     ``scale`` multiplies a score wherever a loss or a confidence reads it; it changes no vector.
     ``title`` is ``"join"`` for one segment ``title text`` and ``"pair"`` for two segments
     ``[CLS] title [SEP] text [SEP]`` with token types 0 and 1, as RocketQA's passage encoder.
+    ``fusion`` is the weight w of the retriever's score where a cross-encoder's stands beside it,
+    ``reranker + w · retriever``; None is no fusion, and the file then leaves the key out.
     """
 
     role: Role
@@ -72,6 +73,7 @@ class ModelSettings:
     query_prefix: str = ""
     passage_prefix: str = ""
     title: TitleForm = "join"
+    fusion: float | None = None
 
 
 def folder_settings(folder: Path) -> ModelSettings:
@@ -133,33 +135,28 @@ def parse_settings(values: Mapping[str, object], place: str) -> ModelSettings:
             f'{place}: title is "pair" and role is "cross-encoder", whose second segment holds '
             'the whole passage: write "title": "join"'
         )
-    return replace(settings, scale=float(settings.scale))
+    if settings.role == "dual-encoder" and settings.fusion is not None:
+        raise DataError(
+            f'{place}: fusion is {shown(settings.fusion)} and role is "dual-encoder", but the '
+            "weight belongs to the re-ranker: write it into the cross-encoder's rocketrank.json"
+        )
+    fusion = None if settings.fusion is None else float(settings.fusion)
+    return replace(settings, scale=float(settings.scale), fusion=fusion)
 
 
 def save_settings(folder: Path | str, settings: ModelSettings) -> None:
     """Write ``rocketrank.json`` into an existing folder, whole or not at all."""
     path = Path(folder) / SETTINGS_FILE
     values = asdict(settings)
+    if settings.fusion is None:
+        del values["fusion"]
     parse_settings(values, str(path))
     content = orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
-        write_atomically(path, content)
+        with replacing(path) as beside:
+            beside.write_bytes(content)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename. Concurrent writers leave one of their contents."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _unmet_expectation(key: str, value: object) -> str | None:
@@ -172,10 +169,12 @@ def _unmet_expectation(key: str, value: object) -> str | None:
         return None if good else f"a whole number of at least {least} (tokens)"
     if key == "normalize":
         return None if isinstance(value, bool) else "true or false"
-    if key == "scale":
+    if key in ("scale", "fusion"):
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        finite = good and math.isfinite(cast(float, value)) and cast(float, value) > 0
-        return None if finite else "a number above 0"
+        number = float(cast(float, value)) if good else math.nan
+        if key == "scale":
+            return None if math.isfinite(number) and number > 0 else "a number above 0"
+        return None if math.isfinite(number) and number >= 0 else "a number of at least 0"
     return None if isinstance(value, str) else "a string"
 
 

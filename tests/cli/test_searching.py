@@ -3,16 +3,19 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rocketrank.data.runs import read_run
+from rocketrank.model_settings import folder_settings, save_settings
 
 Completed = subprocess.CompletedProcess[str]
 RunRq = Callable[..., Completed]
@@ -196,3 +199,74 @@ def test_a_closed_standard_input_is_an_empty_one(small_index: Path) -> None:
     )
     assert done.returncode == 2
     assert "holds no query" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def fused_reranker(shared_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny cross-encoder whose rocketrank.json keeps the weight 8."""
+    folder = tmp_path_factory.mktemp("fused") / "reranker"
+    shutil.copytree(shared_reference / "tiny-bert-cross-encoder", folder)
+    save_settings(folder, replace(folder_settings(folder), fusion=8.0))
+    return folder
+
+
+@pytest.mark.parametrize("fuse", ["8", "auto"])
+def test_the_score_is_fused_where_asked(
+    rq: RunRq, small_index: Path, fused_reranker: Path, fuse: str
+) -> None:
+    options = ("--index", small_index, "--reranker", fused_reranker, "--fuse", fuse, "--json")
+    hits = json.loads(rq("search", "who discovered penicillin", *options).stdout)["hits"]
+    assert len(hits) == 4
+    for hit in hits:
+        assert hit["score"] == pytest.approx(hit["reranker_score"] + 8 * hit["retriever_score"])
+
+
+def test_a_run_holds_the_fused_scores(
+    rq: RunRq, small_index: Path, fused_reranker: Path, tmp_path: Path
+) -> None:
+    options = ("--index", small_index, "--reranker", fused_reranker, "--precision", "fp32")
+    asked = ("--queries", "-", "--output", tmp_path / "run.trec", "--fuse", "1000")
+    done = rq("search", *asked, *options, stdin=QUERIES)
+    assert done.returncode == 0, done.stderr
+    entries = [entry for entry in read_run(tmp_path / "run.trec") if entry.query_id == "q1"]
+    plain = rq("search", QUERIES.split("\t")[1].split("\n")[0], *options, "--json").stdout
+    for hit in json.loads(plain)["hits"]:
+        (score,) = [entry.score for entry in entries if entry.passage_id == hit["id"]]
+        fused = hit["reranker_score"] + 1000 * hit["retriever_score"]
+        assert score == pytest.approx(fused, abs=1e-2)
+
+
+def test_auto_without_a_kept_weight_is_refused_before_the_prompt(
+    rq: RunRq, small_index: Path, shared_reference: Path
+) -> None:
+    reranker = shared_reference / "tiny-bert-cross-encoder"
+    done = rq("search", "x", "--index", small_index, "--reranker", reranker, "--fuse", "auto")
+    assert done.returncode == 2
+    assert "keeps no weight: give a number" in done.stderr
+    code, shown = at_a_terminal(
+        "search", "--index", small_index, "--reranker", reranker, "--fuse", "auto"
+    )
+    assert code == 2
+    assert "rq>" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--fuse", "2"], "--fuse (2) needs --reranker"),
+        (["--fuse", "auto"], "--fuse (auto) needs --reranker"),
+        (["--reranker", "m", "--fuse", ""], "--fuse is empty"),
+        (["--reranker", "m", "--fuse", "much"], "--fuse (much) must be auto or a finite number"),
+        (["--reranker", "m", "--fuse", "-1"], "fuse (-1.0) must be"),
+        (["--reranker", "m", "--fuse", "nan"], "fuse (nan) must be"),
+        (["--reranker", "m", "--fuse", "inf"], "fuse (inf) must be"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_fused_is_one_sentence_and_exit_code_2(
+    rq: RunRq, options: list[str], words: str
+) -> None:
+    done = rq("search", "x", "--index", "i", *options)
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert done.returncode == 2

@@ -1,8 +1,9 @@
 """``rq search``: one question, a file of questions, or a prompt."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,7 @@ from .show import as_record, print_hits, style_of_output
 
 if TYPE_CHECKING:
     from ..data.records import Query, RunEntry
-    from ..engine import Hit, SearchEngine
+    from ..engine import Fuse, Hit
 
 RunFormat = Literal["trec", "msmarco", "jsonl"]
 
@@ -47,6 +48,15 @@ def search(
     rerank_depth: Annotated[
         int | None,
         typer.Option("--rerank-depth", metavar="N", help="How many results the re-ranker reads."),
+    ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option(
+            "--fuse",
+            metavar="auto|WEIGHT",
+            help="Add the retriever's score times WEIGHT to the re-ranker's; auto: the weight that "
+            "was chosen when the re-ranker was trained.",
+        ),
     ] = None,
     queries: Annotated[
         str | None,
@@ -84,7 +94,8 @@ def search(
 
     One QUESTION, a file of queries, or a prompt when neither is given.
     """
-    given = {"--model": model, "--reranker": reranker, "--queries": queries, "--output": output}
+    given = {"--model": model, "--reranker": reranker, "--fuse": fuse}
+    given |= {"--queries": queries, "--output": output}
     for option, value in given.items():
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
@@ -92,7 +103,10 @@ def search(
 
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
+    if fuse is not None and reranker is None:
+        raise UsageError(f"--fuse ({fuse}) needs --reranker, the model whose scores it adds to")
     check_search_options(k, rerank_depth)
+    asked_fusion = _parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
     with SearchEngine.open(
         directory,
@@ -103,15 +117,19 @@ def search(
         engine=engine,
         threads=threads,
     ) as opened:
-        if query is not None:
-            _answer(opened, query, k, rerank_depth, json)
-        elif asked is None:
-            _prompt(opened, k, rerank_depth, json)
+        weight = opened.fusion_weight(asked_fusion)
+        if asked is None:
+            one = partial(opened.search, k=k, rerank_depth=rerank_depth, fuse=weight)
+            if query is None:
+                _prompt(one, json)
+            else:
+                _answer(one, query, json)
         else:
             answers = opened.search_stream(
                 [each.text for each in asked],
                 k=k,
                 rerank_depth=rerank_depth,
+                fuse=weight,
                 progress=sys.stderr.isatty(),
             )
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")
@@ -142,6 +160,22 @@ def _check(
         raise UsageError("nothing to look for; give a question, or --queries FILE (- is stdin)")
 
 
+def _parse_fuse(text: str | None) -> "Fuse | None":
+    """``--fuse`` as the engine takes it, refused before anything is loaded."""
+    from ..engine import check_fuse
+
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        weight = float(text)
+    except ValueError:
+        raise UsageError(f"--fuse ({text}) must be auto or a finite number of at least 0") from None
+    check_fuse(weight)
+    return weight
+
+
 def _read(path: str) -> "list[Query]":
     from ..data.queries import read_queries
 
@@ -151,17 +185,15 @@ def _read(path: str) -> "list[Query]":
     return queries
 
 
-def _answer(
-    engine: "SearchEngine", query: str, k: int, rerank_depth: int | None, json: bool
-) -> None:
-    hits = engine.search(query, k=k, rerank_depth=rerank_depth)
+def _answer(search: "Callable[[str], list[Hit]]", query: str, json: bool) -> None:
+    hits = search(query)
     if json:
         sys.stdout.write(as_record(query, hits).decode())
     else:
         print_hits(hits, query, style_of_output())
 
 
-def _prompt(engine: "SearchEngine", k: int, rerank_depth: int | None, json: bool) -> None:
+def _prompt(search: "Callable[[str], list[Hit]]", json: bool) -> None:
     """Answer line after line until an empty one; an error in one query does not end it."""
     with suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history for input())
@@ -175,7 +207,7 @@ def _prompt(engine: "SearchEngine", k: int, rerank_depth: int | None, json: bool
         if not query.strip():
             return
         try:
-            _answer(engine, query, k, rerank_depth, json)
+            _answer(search, query, json)
         except RocketRankError as error:
             print(f"rq: {error}", file=sys.stderr)
 
