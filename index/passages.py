@@ -8,8 +8,9 @@ transactions committed, whatever happened in between.
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from weakref import WeakSet
@@ -17,8 +18,8 @@ from weakref import WeakSet
 import orjson
 
 from ..data.records import NO_METADATA, Passage
+from ..durable import PARTIAL, explained_write, put_in_place
 from ..errors import DataError, RocketRankError, UsageError
-from .durable import PARTIAL, explained_write, put_in_place
 from .layout import APPLICATION_ID
 
 _SCHEMA = f"""
@@ -33,6 +34,9 @@ CREATE TABLE shards (
 );
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+
+# SQLite's smallest limit on parameters in use is 999.
+_IDS_AT_ONCE = 500
 
 
 class Shard(NamedTuple):
@@ -173,7 +177,7 @@ class _Connection:
 
 
 class PassageReader:
-    """Reads passages by row; several threads may, each on a connection of its own."""
+    """Reads passages by row or by id; several threads may, each on a connection of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -197,20 +201,8 @@ class PassageReader:
             "SELECT row, id, text, title, metadata FROM passages "
             "WHERE row IN (SELECT value FROM json_each(?))"
         )
-        try:
-            found = {
-                row: Passage(
-                    passage_id, text, title, orjson.loads(metadata) if metadata else NO_METADATA
-                )
-                for row, passage_id, text, title, metadata in self._select(
-                    select, (orjson.dumps(wanted).decode(),)
-                )
-            }
-        except orjson.JSONDecodeError as error:
-            raise DataError(
-                f"{self._path}: expected metadata in JSON, found a damaged passage ({error}): "
-                "build the index again with --overwrite"
-            ) from error
+        selected = self._select(select, (orjson.dumps(wanted).decode(),))
+        found = {row: self._passage(*fields) for row, *fields in selected}
         missing = next((row for row in wanted if row not in found), None)
         if missing is not None:
             raise UsageError(
@@ -219,11 +211,39 @@ class PassageReader:
             )
         return [found[row] for row in wanted]
 
+    def by_id(self, ids: Collection[str]) -> dict[str, Passage]:
+        """The passages with these external ids, by id; ids that are not there are left out."""
+        selected = self._select_by_id("id, text, title, metadata", ids)
+        return {fields[0]: self._passage(*fields) for fields in selected}
+
+    def missing(self, ids: Iterable[str]) -> Iterator[str]:
+        """The external ids among ``ids`` that are not there, in their order; texts are not read."""
+        remaining = iter(ids)
+        while batch := list(islice(remaining, _IDS_AT_ONCE)):
+            found = {passage_id for (passage_id,) in self._select_by_id("id", batch)}
+            yield from (passage_id for passage_id in batch if passage_id not in found)
+
     def close(self) -> None:
         with self._lock:
             for connection in list(self._connections):
                 connection.sqlite.close()
         self._local = threading.local()
+
+    def _select_by_id(self, columns: str, ids: Collection[str]) -> Iterator[Any]:
+        remaining = iter(ids)
+        while batch := tuple(islice(remaining, _IDS_AT_ONCE)):
+            marks = ",".join("?" * len(batch))
+            yield from self._select(f"SELECT {columns} FROM passages WHERE id IN ({marks})", batch)
+
+    def _passage(self, passage_id: str, text: str, title: str, metadata: str | None) -> Passage:
+        try:
+            fields = orjson.loads(metadata) if metadata else NO_METADATA
+        except orjson.JSONDecodeError as error:
+            raise DataError(
+                f"{self._path}: expected metadata in JSON, found a damaged passage ({error}): "
+                "build the index again with --overwrite"
+            ) from error
+        return Passage(passage_id, text, title, fields)
 
     def _select(self, statement: str, parameters: tuple[str, ...]) -> list[Any]:
         try:

@@ -1,15 +1,16 @@
 """Opening a committed index and searching it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.lines import shown
 from ..data.records import Passage
+from ..durable import sha256_of
 from ..errors import DataError, RocketRankError, UsageError
-from .durable import sha256_of
 from .layout import MANIFEST, generations
 from .manifest import Manifest, StoredFile, read_manifest
 from .passages import PassageReader
@@ -108,6 +109,24 @@ class Index:
     def passages(self, rows: Sequence[int]) -> list[Passage]:
         """The passages at ``rows``, in that order."""
         return self._passages.passages(rows)
+
+    def passages_by_id(self, ids: Sequence[str]) -> list[Passage]:
+        """The passages with these external ids, in that order. Raises as ``check_ids``."""
+        found = self._passages.by_id(ids)
+        if len(found) < len(set(ids)):
+            self.check_ids(ids)
+        return [found[passage_id] for passage_id in ids]
+
+    def check_ids(self, ids: Collection[str]) -> None:
+        """Raises DataError that names the first of ``ids`` that is in no passage."""
+        distinct = dict.fromkeys(ids)
+        missing = list(self._passages.missing(distinct))
+        if missing:
+            raise DataError(
+                f"{self.directory}: expected passages with the ids asked for, found none with the "
+                f"id {shown(missing[0])} ({len(missing):,} of {len(distinct):,} are missing): use "
+                "the index that the ids come from, or index their corpus"
+            )
 
     def close(self) -> None:
         """Gives the files back; passages cannot be read afterwards."""
