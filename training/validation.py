@@ -1,0 +1,177 @@
+"""How good both models are on held-out queries while they are trained.
+
+The candidates of a dev query are fixed beforehand, so a validation costs the encoding of these and
+no index. Its figures compare models on the same candidates; they are no retrieval over a corpus.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backbone import paddle_module
+from ..data.records import Passage
+from ..eval.fusion import DepthAndFusion, tune_depth_and_fusion
+from ..eval.measures import evaluate, mean
+from ..runtime import make_batches
+from ..tokenizing import Tokenizer, Tokens
+from .device import autocast
+from .models import Reranker, Retriever
+
+paddle = paddle_module()
+
+MEASURES = ("nDCG@10", "RR@10", "R@10", "R@50")
+_DEPTHS = (5, 10, 20, 50, 100)
+_TEXTS_AT_ONCE = 1024
+
+Scores = dict[str, dict[str, float]]
+
+
+class DevSet(NamedTuple):
+    """Queries by id, their judgements, and each one's candidates in a fixed order."""
+
+    queries: Mapping[str, str]
+    qrels: Mapping[str, Mapping[str, int]]
+    candidates: Mapping[str, Sequence[Passage]]
+
+
+class Validation(NamedTuple):
+    """``measures``: ``retriever``, ``reranker`` and ``two_stages`` → measure → mean.
+
+    ``agreement`` is the mean over queries of Kendall's tau-b between the two models' orders.
+    ``fusion`` is the best depth and weight on these queries, on which ``two_stages`` is therefore
+    somewhat flattering. What needs a model that was not given is left out.
+    """
+
+    measures: dict[str, dict[str, float]]
+    agreement: float | None
+    fusion: DepthAndFusion | None
+    retriever_scores: Scores
+    reranker_scores: Scores
+
+    def value(self, measure: str) -> float:
+        """The mean that a run is selected by: of the two stages where both models are there."""
+        for system in ("two_stages", "reranker", "retriever"):
+            if system in self.measures:
+                return self.measures[system][measure]
+        raise ValueError("a validation of no model")
+
+
+def validate(
+    dev: DevSet,
+    retriever: Retriever | None,
+    reranker: Reranker | None,
+    *,
+    select_by: str = "nDCG@10",
+    tokens_per_chunk: int = 8192,
+    precision: str = "fp32",
+) -> Validation:
+    """Score the candidates of ``dev`` with the models there are, dropout off."""
+    runner = _Runner(tokens_per_chunk, precision)
+    first = retriever_scores(dev, retriever, runner) if retriever else {}
+    second = reranker_scores(dev, reranker, runner) if reranker else {}
+    names = list(dict.fromkeys([select_by, *MEASURES]))
+    measures: dict[str, dict[str, float]] = {}
+    for system, scores in (("retriever", first), ("reranker", second)):
+        if scores:
+            measures[system] = _means(scores, dev.qrels, names)
+    agreement = fusion = None
+    if first and second:
+        longest = max(len(each) for each in dev.candidates.values())
+        depths = [depth for depth in _DEPTHS if depth < longest] + [longest]
+        fusion = tune_depth_and_fusion(first, second, dev.qrels, depths=depths, measure=select_by)
+        fused = two_stage_scores(first, second, fusion.depth, fusion.weight)
+        measures["two_stages"] = _means(fused, dev.qrels, names)
+        agreement = _agreement(first, second)
+    return Validation(measures, agreement, fusion, first, second)
+
+
+def retriever_scores(dev: DevSet, model: Retriever, runner: "_Runner") -> Scores:
+    """Raw scores, as an index gives them: inner products without the model's scale."""
+    passages = {each.id: each for found in dev.candidates.values() for each in found}
+    queries = runner.run(
+        model.query.layer, model.query.tokenizer, model.query_tokens, list(dev.queries.values())
+    )
+    vectors = runner.run(
+        model.passage.layer,
+        model.passage.tokenizer,
+        model.passage_tokens,
+        list(passages.values()),
+    )
+    row = {passage_id: number for number, passage_id in enumerate(passages)}
+    return {
+        query_id: {
+            each.id: float(vectors[row[each.id]] @ query) for each in dev.candidates[query_id]
+        }
+        for query_id, query in zip(dev.queries, queries, strict=True)
+    }
+
+
+def reranker_scores(dev: DevSet, model: Reranker, runner: "_Runner") -> Scores:
+    pairs = [(query_id, each) for query_id in dev.queries for each in dev.candidates[query_id]]
+
+    def tokenise(some: Sequence[tuple[str, Passage]]) -> list[Tokens]:
+        return model.pair_tokens(
+            [dev.queries[query_id] for query_id, _ in some], [passage for _, passage in some]
+        )
+
+    logits = runner.run(model.pair.layer, model.pair.tokenizer, tokenise, pairs)
+    scores: Scores = {query_id: {} for query_id in dev.queries}
+    for (query_id, passage), logit in zip(pairs, logits.tolist(), strict=True):
+        scores[query_id][passage.id] = logit
+    return scores
+
+
+def two_stage_scores(first: Scores, second: Scores, depth: int, weight: float) -> Scores:
+    """The fused scores of the retriever's first ``depth``; equal ones in its order."""
+    fused: Scores = {}
+    for query_id, scores in first.items():
+        kept = sorted(scores, key=lambda each: -scores[each])[:depth]
+        fused[query_id] = {each: second[query_id][each] + weight * scores[each] for each in kept}
+    return fused
+
+
+class _Runner:
+    """Runs a layer in evaluation mode over many texts, and leaves it as it was."""
+
+    def __init__(self, tokens_per_chunk: int, precision: str) -> None:
+        self._budget, self._precision = tokens_per_chunk, precision
+
+    def run(
+        self, layer: Any, tokenizer: Tokenizer, tokenise: Any, items: Sequence[Any]
+    ) -> NDArray[np.float32]:
+        outputs: list[Any] = [None] * len(items)
+        was_training = layer.training
+        layer.eval()
+        with paddle.no_grad(), autocast(self._precision):
+            for start in range(0, len(items), _TEXTS_AT_ONCE):
+                tokens = tokenise(items[start : start + _TEXTS_AT_ONCE])
+                for chunk in make_batches(
+                    tokens, pad_id=tokenizer.pad_id, longest=tokenizer.length, budget=self._budget
+                ):
+                    inputs = [paddle.to_tensor(each) for each in chunk[1:]]
+                    values = layer(*inputs).astype("float32").numpy()
+                    for row, value in zip(chunk.rows, values, strict=True):
+                        outputs[start + row] = value
+        if was_training:
+            layer.train()
+        return np.array(outputs, dtype=np.float32)
+
+
+def _means(
+    scores: Scores, qrels: Mapping[str, Mapping[str, int]], names: Sequence[str]
+) -> dict[str, float]:
+    return {name: mean(each) for name, each in evaluate(scores, qrels, names).items()}
+
+
+def _agreement(first: Scores, second: Scores) -> float | None:
+    from scipy.stats import kendalltau
+
+    taus = []
+    for query_id, scores in first.items():
+        one = list(scores.values())
+        other = [second[query_id][each] for each in scores]
+        if len(set(one)) > 1 and len(set(other)) > 1:
+            taus.append(float(kendalltau(one, other).statistic))
+    return float(np.mean(taus)) if taus else None
