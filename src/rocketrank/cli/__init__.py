@@ -18,7 +18,10 @@ from .demo import demo
 from .doctor import doctor
 from .index import index
 from .info import info
+from .lists import lists
+from .mine import mine
 from .search import search
+from .train import train
 
 __all__ = ["main"]
 
@@ -101,6 +104,24 @@ app.command(
 app.command(epilog=_example("rq info corpus.index"))(_guarded(info))
 app.command(
     epilog=_example(
+        "rq lists triples.train.small.tsv.gz --output lists.jsonl\n"
+        "rq lists candidates.tsv --queries queries.tsv --output lists.jsonl"
+    )
+)(_guarded(lists))
+app.command(
+    epilog=_example(
+        "rq mine --index corpus.index --queries queries.jsonl --qrels train.tsv "
+        "--output lists.jsonl"
+    )
+)(_guarded(mine))
+app.command(
+    epilog=_example(
+        "rq train scifact-cpu --lists lists.jsonl --passages corpus.index --output run\n"
+        "rq train --pipeline scifact-cpu --data SCIFACT --output run"
+    )
+)(_guarded(train))
+app.command(
+    epilog=_example(
         "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"
         "rq index corpus.tsv --model my-retriever --index corpus.index"
     )
@@ -138,6 +159,8 @@ def _prepare_process() -> None:
     if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
     logger.setLevel(logging.INFO)
+    # PaddleNLP gives the root logger a handler, to which FAISS then tells how it was loaded.
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     logger.propagate = False
     # Without it, tokenizers warns when a process that has tokenised starts another one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

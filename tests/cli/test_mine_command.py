@@ -1,0 +1,107 @@
+"""``rq mine`` as a user meets it, with the real model on four passages."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rocketrank.training.lists import read_header, read_lists
+
+Completed = subprocess.CompletedProcess[str]
+RunRq = Callable[..., Completed]
+QUERIES = "q1\twho discovered penicillin\nq2\twhich animal lives in the sea\nq3\tunjudged\n"
+QRELS = "q1 0 penicillin 1\nq1 0 whale 0\nq2 0 whale 1\n"
+
+
+@pytest.fixture
+def mining(tmp_path: Path) -> list[str]:
+    """Options that name the queries, their judgements and the output."""
+    (tmp_path / "queries.tsv").write_text(QUERIES, encoding="utf-8")
+    (tmp_path / "qrels.txt").write_text(QRELS, encoding="utf-8")
+    names = {"queries": "queries.tsv", "qrels": "qrels.txt", "output": "lists.jsonl"}
+    return [word for name, file in names.items() for word in (f"--{name}", str(tmp_path / file))]
+
+
+@pytest.mark.slow
+def test_lists_are_written_with_a_report_beside_them(
+    rq: RunRq, small_index: Path, mining: list[str], tmp_path: Path
+) -> None:
+    done = rq("mine", "--index", small_index, *mining, "--depth", "4", "--negatives", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    lists = list(read_lists(tmp_path / "lists.jsonl"))
+    assert [(each.query_id, each.candidates[0].id) for each in lists] == [
+        ("q1", "penicillin"),
+        ("q2", "whale"),
+    ]
+    assert all(len(each.negatives) == 2 for each in lists)
+    assert "2  with a labelled positive: mined" in done.stdout
+    assert f"Wrote 2 lists to {tmp_path / 'lists.jsonl'}" in done.stdout
+    report = json.loads((tmp_path / "lists.report.json").read_bytes())
+    assert report["queries"]["unjudged"] == 1
+    header = read_header(tmp_path / "lists.jsonl")
+    assert header is not None
+    assert header.retriever.startswith("minilm (fingerprint ")
+
+
+@pytest.mark.slow
+def test_examples_are_printed_for_a_person_to_read(
+    rq: RunRq, small_index: Path, mining: list[str]
+) -> None:
+    options = ("--depth", "4", "--negatives", "3", "--examples", "1")
+    done = rq("mine", "--index", small_index, *mining, *options)
+    lines = done.stdout.splitlines()
+    place = lines.index("pool: left: negatives to draw from, and to denoise")
+    assert lines[place + 1].strip() == "query q1: who discovered penicillin"
+    assert lines[place + 2].strip().startswith("retriever:2 0.")
+
+
+@pytest.mark.slow
+def test_a_reranker_makes_hybrid_lists(
+    rq: RunRq, small_index: Path, mining: list[str], shared_reference: Path, tmp_path: Path
+) -> None:
+    reranker = shared_reference / "tiny-bert-cross-encoder"
+    options = ("--depth", "4", "--negatives", "3", "--reranker", reranker, "--low", "1")
+    done = rq("mine", "--index", small_index, *mining, *options, "--high", "1", "--with-text")
+    assert done.returncode == 0, done.stderr
+    # With both limits at 1 every candidate is a denoised negative: each positive has both lists.
+    lists = list(read_lists(tmp_path / "lists.jsonl"))
+    assert [each.query_id for each in lists] == ["q1", "q1", "q2", "q2"]
+    kinds = ["denoised" in each.negatives[0].source for each in lists]
+    assert kinds == [False, True, False, True]
+    assert lists[0].candidates[0].text == "Alexander Fleming discovered it in 1928."
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--depth", "10", "--negatives", "11"), "negatives (11) must be at most 10"),
+        (("--low", "0.2"), "--low (0.2) needs --reranker"),
+        (("--lists", "denoised"), "lists (denoised) need a re-ranker"),
+        (
+            ("--reranker", "x", "--low", "0.9", "--high", "0.5"),
+            "the limits low (0.9) and high (0.5)",
+        ),
+        (("--reranker", ""), "--reranker is empty"),
+        (("--output", "-"), "output (-) must be a file"),
+        (("--output", "no/folder/lists.jsonl"), "output (no/folder/lists.jsonl) is in a folder"),
+    ],
+)
+def test_options_are_refused_before_anything_is_opened(
+    rq: RunRq, mining: list[str], options: tuple[str, ...], sentence: str
+) -> None:
+    done = rq("mine", "--index", "nowhere", *mining, *options)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"rq: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_lists_that_are_there_are_kept_unless_it_is_asked_otherwise(
+    rq: RunRq, mining: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "lists.jsonl").write_text("precious\n")
+    done = rq("mine", "--index", "nowhere", *mining)
+    assert done.returncode == 2
+    assert "lists.jsonl is there already: name another file, or use --overwrite" in done.stderr
+    assert (tmp_path / "lists.jsonl").read_text() == "precious\n"
