@@ -1,1 +1,1 @@
-"""The place of the joint trainer. Nothing is here yet."""
+"""Training a retriever and a re-ranker, alone or together: losses, lists, mining, the loop."""
