@@ -52,6 +52,18 @@ class Losses(NamedTuple):
     partial_ranking: float
 
 
+class Sizes(NamedTuple):
+    """How many lists a step has, and how many places of candidates, padding included."""
+
+    lists: int
+    cells: int
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> "Sizes":
+        layouts = [batch.layout for batch in batches]
+        return cls(sum(len(x.examples) for x in layouts), sum(x.real.size for x in layouts))
+
+
 def accumulate_gradients(
     models: Models,
     batches: Sequence[Batch],
@@ -64,8 +76,9 @@ def accumulate_gradients(
 ) -> Losses:
     """Add the gradient of ``scale`` times the loss over ``batches`` to the parameters' own.
 
-    Every mean is over all ``batches`` and processes. Without ``stage.gradient_cache`` all chunks
-    keep their graphs until the one backward pass.
+    Every mean is over all ``batches`` and processes. Without ``stage.gradient_cache`` the chunks of
+    a batch keep their graphs until its backward pass, which comes before the next batch; with
+    partial ranking those of all batches do, because its mean needs all their anchors.
     """
     processes = processes or Processes()
     graph = not stage.gradient_cache
@@ -73,13 +86,18 @@ def accumulate_gradients(
         _Run(models, batch, precision, (*seed, processes.rank, number))
         for number, batch in enumerate(batches)
     ]
-    firsts = [run.forward(graph=graph) for run in runs]
-    leaves = firsts if graph else [_leaves(outputs) for outputs in firsts]
-    loss, parts = step_loss(leaves, batches, models, stage, processes)
-    (loss * scale).backward()
-    if not graph:
-        for run, leaf in zip(runs, leaves, strict=True):
-            run.backward(leaf)
+    sizes = Sizes.of(batches)
+    apart = graph and not stage.partial_ranking
+    parts = Losses(*[0.0] * len(Losses._fields))
+    for some in [slice(n, n + 1) for n in range(len(runs))] if apart else [slice(None)]:
+        firsts = [run.forward(graph=graph) for run in runs[some]]
+        leaves = firsts if graph else [_leaves(outputs) for outputs in firsts]
+        loss, found = step_loss(leaves, batches[some], models, stage, processes, sizes)
+        (loss * scale).backward()
+        if not graph:
+            for run, leaf in zip(runs[some], leaves, strict=True):
+                run.backward(leaf)
+        parts = Losses(*map(sum, zip(parts, found, strict=True)))
     return parts
 
 
@@ -149,10 +167,13 @@ def step_loss(
     models: Models,
     stage: Stage,
     processes: Processes,
+    sizes: Sizes,
 ) -> tuple[Any, Losses]:
-    """The loss of a step: L_sup + w_kl L_KL + w_con L_con + w_cprd L_CPRD, means over all lists."""
-    lists = sum(len(batch.layout.examples) for batch in batches)
-    cells = sum(batch.layout.real.size for batch in batches)
+    """L_sup + w_kl L_KL + w_con L_con + w_cprd L_CPRD of some batches of a step.
+
+    ``sizes`` are those of the whole step, over which the means are.
+    """
+    lists, cells = sizes
     sums = dict.fromkeys(Losses._fields[1:], paddle.zeros([]))
     anchors = 0
     for s, t, contrast, batch in _scores(outputs, batches, models, processes):
