@@ -79,8 +79,9 @@ def test_every_file_of_the_package_that_is_no_python_is_named_as_package_data() 
         named = {path for pattern in patterns for path in folder.glob(pattern)}
         others = {
             path
-            for path in folder.iterdir()
+            for path in folder.rglob("*")
             if path.is_file() and path.suffix not in (".py", ".pyc") and path.name[0] != "."
+            if not any(part.is_symlink() for part in path.parents)
         }
         assert others == named, name
 

@@ -41,6 +41,14 @@ class Layout(NamedTuple):
     list_owner: NDArray[np.int64]
     passage_owner: NDArray[np.int64]
 
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(B, N): what a loss over the list sees, each passage once. Column 0 is the only positive
+        that it sees: another id may have the text of a positive."""
+        positive = np.take_along_axis(self.known, self.candidates, axis=1)
+        positive[:, 0] = False
+        return self.real & ~self.duplicate & ~positive
+
 
 class Batch(NamedTuple):
     """A layout with this process's chunks. A chunk's rows count what this process encodes:

@@ -30,11 +30,14 @@ class Noise:
     def __init__(self) -> None:
         self.seed: Sequence[int] = (0,)
 
-    def start(self, seed: Sequence[int]) -> None:
-        """What follows depends on ``seed`` and on the layer that asks, on nothing else."""
+    def start(self, seed: Sequence[int], *, place: int = 0) -> None:
+        """What follows depends on ``seed`` and on the layer that asks, on nothing else.
+
+        A GPU's generator does not know who asks: there ``place`` tells starts of one seed apart.
+        """
         self.seed = seed
         if paddle.get_device() != "cpu":
-            digest = np.random.SeedSequence(seed).generate_state(1, np.uint32)
+            digest = np.random.SeedSequence((*seed, place)).generate_state(1, np.uint32)
             paddle.seed(int(digest[0]))
 
     def mask(self, layer: int, shape: Sequence[int], rate: float) -> Any:
@@ -70,19 +73,20 @@ def recompute_layers(model: Any, noise: Noise) -> None:
 
     The noise of the first time is started again for the second.
     """
-    for part in model.sublayers():
+    for number, part in enumerate(model.sublayers(), start=1):
         if type(part).__name__ in ("TransformerEncoderLayer", "MPNetLayer"):
-            part.forward = _recomputed(part.forward, noise)
+            # past paddlenlp's __setattr__, which wraps a forward and passes it the layer once more
+            object.__setattr__(part, "forward", _recomputed(part.forward, noise, number))
 
 
-def _recomputed(forward: Callable[..., Any], noise: Noise) -> Callable[..., Any]:
+def _recomputed(forward: Callable[..., Any], noise: Noise, place: int) -> Callable[..., Any]:
     from paddle.distributed.fleet.utils import recompute
 
     def forward_again(*inputs: Any, **options: Any) -> Any:
         seed = noise.seed
 
         def run(*inputs: Any) -> Any:
-            noise.start(seed)
+            noise.start(seed, place=place)
             return forward(*inputs, **options)
 
         return recompute(run, *inputs) if paddle.is_grad_enabled() else run(*inputs)

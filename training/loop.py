@@ -5,28 +5,32 @@ negatives they get, which noise dropout has. So a run that went on from a checkp
 same bytes as one that was never stopped.
 """
 
+import logging
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from ..durable import write_durably
 from ..errors import RocketRankError
-from .batches import Batch, lay_out, make_batch
+from .batches import Batch, Layout, lay_out, make_batch
 from .device import LossScale
-from .examples import Examples, epoch_order
+from .examples import Example, Examples, epoch_order
 from .optimiser import Optimiser, learning_rate_factor
 from .passages import PassageTexts
 from .processes import Processes
 from .recipe import Stage
 from .step import Losses, Models, accumulate_gradients
 from .validation import Validation
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -84,7 +88,9 @@ class Reports(Protocol):
     """Who is told what happens."""
 
     def step(self, report: StepReport) -> None: ...
+    def validating(self) -> None: ...
     def validation(self, step: int, validation: Validation) -> None: ...
+    def sync(self) -> None: ...
 
 
 class Checkpoints(Protocol):
@@ -96,9 +102,9 @@ class Checkpoints(Protocol):
 def train_loop(run: Run, progress: Progress, reports: Reports, checkpoints: Checkpoints) -> bool:
     """Train until the end, an early stop or a signal; False after a signal. ``progress`` moves."""
     parameters = [p for group in run.optimiser.groups for p in group.parameters.values()]
-    if progress.step == 0:
+    if progress.best_step < 0:
         _validate(run, progress, reports)
-        checkpoints.save(progress)
+        _save(progress, reports, checkpoints)
     with _stop_signals() as stopped, _prefetched(run, progress.step) as batches:
         while progress.step < run.steps and not progress.stopped_early:
             waited = time.perf_counter()
@@ -117,21 +123,27 @@ def train_loop(run: Run, progress: Progress, reports: Reports, checkpoints: Chec
             computed = time.perf_counter()
             factor = learning_rate_factor(progress.step, run.steps, run.stage)
             norm = run.optimiser.step(factor, scale=run.scale.factor)
+            progress.step += 1
             _refuse_not_finite(run, progress.step, here, losses, norm)
             run.scale.update(math.isfinite(norm))
-            progress.step += 1
             seconds = {"waiting": begun - waited, "gradients": computed - begun}
             seconds["optimiser"] = time.perf_counter() - computed
             reports.step(_step_report(progress.step, losses, factor, norm, here, seconds))
-            halt = run.processes.agree(len(stopped)) > 0
             due = _is_due(run, progress.step, run.stage.validate_every)
             if due:
                 _validate(run, progress, reports)
+            halt = run.processes.agree(len(stopped)) > 0
             if due or halt or _is_due(run, progress.step, run.stage.checkpoint_every):
-                checkpoints.save(progress)
+                _save(progress, reports, checkpoints)
             if halt:
                 return False
         return True
+
+
+def _save(progress: Progress, reports: Reports, checkpoints: Checkpoints) -> None:
+    """The log first: a power cut must not leave a checkpoint whose steps were not logged."""
+    reports.sync()
+    checkpoints.save(progress)
 
 
 def _is_due(run: Run, step: int, every: int) -> bool:
@@ -143,6 +155,7 @@ def _validate(run: Run, progress: Progress, reports: Reports) -> None:
     if run.validate is None:
         progress.best_step = progress.step
     else:
+        reports.validating()
         validation = run.validate()
         value = validation.value(run.stage.select_by)
         if progress.best_value is None or value > progress.best_value:
@@ -172,21 +185,30 @@ def _refuse_not_finite(
             "losses": {name: repr(value) for name, value in losses._asdict().items()},
             "gradient_norm": repr(norm),
             "examples": [
-                {
-                    "query_id": each.query_id,
-                    "query": each.query,
-                    "candidates": [candidate._asdict() for candidate in each.candidates],
-                }
+                {"query_id": each.query_id, "query": each.query, "candidates": candidates}
                 for batch in batches
-                for each in batch.layout.examples
+                for each, candidates in _with_texts(batch.layout)
             ],
         }
-        place.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+        write_durably(place, [orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n"])
     raise RocketRankError(
         f"step {step} gave a loss of {losses.total} and a gradient of norm {norm}: its lists are "
         f"in {place}; look there for damaged texts, or train with a smaller learning rate "
         f"({run.stage.learning_rate:g} now) or in fp32"
     )
+
+
+def _with_texts(layout: Layout) -> Iterator[tuple[Example, list[dict[str, Any]]]]:
+    """The examples, and their candidates with the texts that were looked up elsewhere."""
+    for each, places in zip(layout.examples, layout.candidates.tolist(), strict=True):
+        passages = (layout.passages[place] for place in places)
+        yield (
+            each,
+            [
+                candidate._replace(title=passage.title, text=passage.text)._asdict()
+                for candidate, passage in zip(each.candidates, passages, strict=False)
+            ],
+        )
 
 
 def _step_report(
@@ -255,11 +277,15 @@ def _step_batches(run: Run, step: int) -> list[Batch]:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that is filled by SIGTERM or SIGINT, which otherwise do nothing inside."""
+    """A list that is filled by SIGTERM and SIGINT; a second SIGINT interrupts as it always does."""
     received: list[int] = []
 
     def remember(number: int, _: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
         received.append(number)
+        with suppress(RuntimeError):  # the signal came in the middle of another note
+            _log.warning("stopping after this step; interrupt again to stop at once")
 
     before = {each: signal.signal(each, remember) for each in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -41,7 +41,7 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
 )
 _HEAD_DEVIATION = 0.02
 """Of the normal distribution that a new head is drawn from, as BERT's weights were."""
@@ -58,9 +58,9 @@ class Part:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _TOKENIZER_FILES:
-            if (self.folder / name).exists():
-                shutil.copyfile(self.folder / name, folder / name)
+        for pattern in _TOKENIZER_FILES:
+            for file in self.folder.glob(pattern):
+                shutil.copyfile(file, folder / file.name)
         (folder / "config.json").write_bytes(
             orjson.dumps(dict(self.config), option=orjson.OPT_INDENT_2) + b"\n"
         )

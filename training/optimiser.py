@@ -72,7 +72,7 @@ class Optimiser:
             self._follow()
         for adam in self._adam:
             adam.clear_grad()
-        return max(norms)
+        return next((norm for norm in norms if not math.isfinite(norm)), max(norms))
 
     def state(self) -> Arrays:
         """Moments and averages by the parameter's name: all that another run needs to go on."""

@@ -1,5 +1,8 @@
 """What a person sees of a run: the live line, the log, and the page at the end."""
 
+import logging
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +13,26 @@ from tqdm import tqdm
 
 from .loop import StepReport
 from .optimiser import Group
-from .progress import MetricsLog, StepEntry, ValidationEntry, progress_line
+from .progress import TOTAL, MetricsLog, StepEntry, ValidationEntry, progress_line
 from .recipe import Stage
 from .validation import Validation
 
 METRICS_LOG = "metrics.jsonl"
 _VISUALDL = "visualdl"
+_BAR = "{percentage:3.0f}% step {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+_BAR_GROWS = 4
+"""Columns that the times and numbers of a bar may grow by until it is drawn again."""
+_USUAL_COLUMNS = 80
+
+_log = logging.getLogger(__name__)
 
 
 class RunReport:
     """Every step and validation, in the log and on standard error. A context manager.
 
-    ``step`` is where the run goes on. Only one process of several reports (``writes``).
+    ``step`` is where the run goes on, None for a new one. The progress line is ``shown`` on a
+    terminal only; validations are told there or, elsewhere, by the logger. Only one process of
+    several ``writes``.
     """
 
     def __init__(
@@ -30,20 +41,30 @@ class RunReport:
         stage: Stage,
         groups: Sequence[Group],
         *,
-        step: int,
+        step: int | None,
         steps: int,
         shown: bool,
+        writes: bool = True,
     ) -> None:
         self._stage = stage
         self._rates = {group.name: group.learning_rate for group in groups}
-        path = output / METRICS_LOG
-        self._log = MetricsLog(
-            path, resume_step=step if path.exists() else None, visualdl=output / _VISUALDL
+        self._log = (
+            MetricsLog(output / METRICS_LOG, resume_step=step, visualdl=output / _VISUALDL)
+            if writes
+            else None
         )
-        self._began = time.monotonic() - self._log.elapsed
-        self._bar = tqdm(total=steps, initial=step, unit="step", disable=not shown)
+        self._began = time.monotonic() - (self._log.elapsed if self._log else 0.0)
+        self._bar = tqdm(
+            total=steps,
+            initial=step or 0,
+            bar_format=_BAR,
+            dynamic_ncols=True,
+            disable=not (shown and writes),
+        )
 
     def step(self, report: StepReport) -> None:
+        if self._log is None:
+            return
         entry = StepEntry(
             step=report.step,
             elapsed=self._elapsed(),
@@ -61,21 +82,38 @@ class RunReport:
             seconds=report.seconds,
         )
         self._log.write(entry)
-        self._bar.set_postfix_str(progress_line(entry), refresh=False)
+        if not self._bar.disable:
+            bar = {**self._bar.format_dict, "postfix": "", "ncols": None}
+            taken = len(self._bar.format_meter(**bar)) + len(", ") + _BAR_GROWS
+            self._bar.set_postfix_str(fitting_line(entry, _columns() - taken), refresh=False)
         self._bar.update()
 
+    def validating(self) -> None:
+        """A validation begins, which may take minutes."""
+        if not self._bar.disable:
+            self._bar.set_postfix_str("validating on the dev queries")
+
     def validation(self, step: int, validation: Validation) -> None:
+        if self._log is None:
+            return
         measures = dict(validation.measures)
         if validation.agreement is not None:
             measures["agreement"] = {"Kendall's tau": validation.agreement}
         self._log.write(ValidationEntry(step, self._elapsed(), measures))
-        self._log.sync()
-        if not self._bar.disable:
-            means = ", ".join(
-                f"{system} {values[self._stage.select_by]:.4f}"
-                for system, values in validation.measures.items()
-            )
-            self._bar.write(f"step {step}: {self._stage.select_by} {means}", file=self._bar.fp)
+        means = ", ".join(
+            f"{system.replace('_', ' ')} {values[self._stage.select_by]:.4f}"
+            for system, values in validation.measures.items()
+        )
+        text = f"step {step}: dev {self._stage.select_by}: {means}"
+        if self._bar.disable:
+            _log.info("%s", text)
+        else:
+            self._bar.set_postfix_str("", refresh=False)
+            self._bar.write(text, file=self._bar.fp)
+
+    def sync(self) -> None:
+        if self._log is not None:
+            self._log.sync()
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +125,24 @@ class RunReport:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
+
+
+def fitting_line(entry: StepEntry, room: int) -> str:
+    """As much of the progress line as ``room`` columns hold; what matters least is left out."""
+    whole = progress_line(entry).split(", ")
+    short = progress_line(entry._replace(losses={TOTAL: entry.losses[TOTAL]})).split(", ")
+    lines = [whole, whole[:-1], whole[:-2], short, short[:-1], short[:-2], short[:-3], short[:1]]
+    joined = [", ".join(line) for line in lines]
+    return next((line for line in joined if len(line) <= room), joined[-1])
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except (OSError, ValueError):
+        return _USUAL_COLUMNS

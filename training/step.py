@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backbone import paddle_module
+from ..model_config import hidden_width
 from ..runtime import Batch as Chunk
 from . import losses
 from .batches import Batch
@@ -61,7 +62,9 @@ class Sizes(NamedTuple):
     @classmethod
     def of(cls, batches: Sequence[Batch]) -> "Sizes":
         layouts = [batch.layout for batch in batches]
-        return cls(sum(len(x.examples) for x in layouts), sum(x.real.size for x in layouts))
+        lists = sum(len(layout.examples) for layout in layouts)
+        # N of the step: the same whether its lists lie in one batch or in several
+        return cls(lists, lists * max(layout.real.shape[1] for layout in layouts))
 
 
 def accumulate_gradients(
@@ -113,6 +116,8 @@ class _Run:
             self._parts[1] = (models.retriever.passage.layer, batch.passages)
         if models.reranker:
             self._parts[2] = (models.reranker.pair.layer, batch.pairs)
+        width = hidden_width(models.retriever.query.config) if models.retriever else 0
+        self._no_rows = ([0, width], [0, width], [0])
 
     def forward(self, *, graph: bool) -> Outputs:
         """All outputs in the order of the batch; with their graph if asked for."""
@@ -120,6 +125,11 @@ class _Run:
         for which, part in enumerate(self._parts):
             if part is None:
                 outputs.append(None)
+                continue
+            if not part[1]:  # other processes encode all there is, and a backward pass needs a leaf
+                nothing = paddle.zeros(self._no_rows[which])
+                nothing.stop_gradient = False
+                outputs.append(nothing)
                 continue
             kept = graph and not self._is_frozen(which)
             with nullcontext() if kept else paddle.no_grad():
@@ -177,7 +187,7 @@ def step_loss(
     sums = dict.fromkeys(Losses._fields[1:], paddle.zeros([]))
     anchors = 0
     for s, t, contrast, batch in _scores(outputs, batches, models, processes):
-        real = paddle.to_tensor(batch.layout.real)
+        real = paddle.to_tensor(batch.layout.counted)
         if stage.supervised:
             sums["supervised"] += losses.supervised(t, real, count=lists)
         if stage.distillation:
@@ -203,7 +213,6 @@ def step_loss(
                 real,
                 hardest=stage.hardest,
                 margin=stage.margin,
-                duplicate=paddle.to_tensor(batch.layout.duplicate),
                 easy=contrast if stage.easy else None,
                 easy_real=paddle.to_tensor(_easy(batch)) if stage.easy else None,
             )

@@ -4,6 +4,7 @@ The candidates of a dev query are fixed beforehand, so a validation costs the en
 no index. Its figures compare models on the same candidates; they are no retrieval over a corpus.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..backbone import paddle_module
 from ..data.records import Passage
+from ..errors import RocketRankError
 from ..eval.fusion import DepthAndFusion, tune_depth_and_fusion
 from ..eval.measures import evaluate, mean
 from ..runtime import make_batches
@@ -71,6 +73,8 @@ def validate(
     runner = _Runner(tokens_per_chunk, precision)
     first = retriever_scores(dev, retriever, runner) if retriever else {}
     second = reranker_scores(dev, reranker, runner) if reranker else {}
+    for system, scores in (("retriever", first), ("re-ranker", second)):
+        _refuse_not_finite(system, scores)
     names = list(dict.fromkeys([select_by, *MEASURES]))
     measures: dict[str, dict[str, float]] = {}
     for system, scores in (("retriever", first), ("reranker", second)):
@@ -82,7 +86,7 @@ def validate(
         depths = [depth for depth in _DEPTHS if depth < longest] + [longest]
         fusion = tune_depth_and_fusion(first, second, dev.qrels, depths=depths, measure=select_by)
         fused = two_stage_scores(first, second, fusion.depth, fusion.weight)
-        measures["two_stages"] = _means(fused, dev.qrels, names)
+        measures["two_stages"] = _means(_ranked(fused), dev.qrels, names)
         agreement = _agreement(first, second)
     return Validation(measures, agreement, fusion, first, second)
 
@@ -132,6 +136,17 @@ def two_stage_scores(first: Scores, second: Scores, depth: int, weight: float) -
     return fused
 
 
+def _ranked(scores: Scores) -> Scores:
+    """Ranks in place of scores, as the tuning has them: evaluation tools break ties by id."""
+    return {
+        query_id: {
+            each: float(-rank)
+            for rank, each in enumerate(sorted(found, key=lambda one: -found[one]), start=1)
+        }
+        for query_id, found in scores.items()
+    }
+
+
 class _Runner:
     """Runs a layer in evaluation mode over many texts, and leaves it as it was."""
 
@@ -157,6 +172,17 @@ class _Runner:
         if was_training:
             layer.train()
         return np.array(outputs, dtype=np.float32)
+
+
+def _refuse_not_finite(system: str, scores: Scores) -> None:
+    for query_id, found in scores.items():
+        for passage_id, score in found.items():
+            if not math.isfinite(score):
+                raise RocketRankError(
+                    f"the {system} scores passage {passage_id} for dev query {query_id} as "
+                    f"{score}: its weights are damaged, so start from others, or train with a "
+                    "smaller learning rate or in fp32"
+                )
 
 
 def _means(
