@@ -42,7 +42,7 @@ def held_out_queries(lists: Path, recipe: Recipe, dev: Path | None) -> frozenset
 def drawn_queries(query_ids: Collection[str], share: float, seed: int) -> frozenset[str]:
     """``share`` of the queries, the same for the same ids, share and seed."""
     ordered = sorted(query_ids)
-    drawn = np.random.default_rng([seed, len("dev")]).permutation(len(ordered))
+    drawn = np.random.default_rng([seed, int.from_bytes(b"dev")]).permutation(len(ordered))
     return frozenset(ordered[number] for number in drawn[: round(share * len(ordered))])
 
 

@@ -8,6 +8,7 @@ passages are positives stays in memory.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from ..data.lines import MalformedError
 from ..errors import DataError
 from .lists import Candidate, ListsHeader, RankingList, parse_line
+
+_ORDER = 1 << 31
+"""Tells the seed of an epoch's order from those of its lists, which end in their numbers."""
 
 
 class Example(NamedTuple):
@@ -47,6 +51,7 @@ class Examples:
             positives[each.query_id].update(found)
             queries.append((offset, each.query_id, found, bool(each.negatives)))
         self.positives = {query_id: frozenset(ids) for query_id, ids in positives.items()}
+        self._file = path.open("rb")
         places: list[tuple[int, int]] = []
         counts = dict.fromkeys(Dropped._fields, 0)
         for offset, query_id, found, has_negatives in queries:
@@ -54,13 +59,12 @@ class Examples:
                 counts["held_out"] += 1
             elif not found:
                 counts["without_positive"] += 1
-            elif not has_negatives:
+            elif not has_negatives or not self._has_negative(offset, query_id, found):
                 counts["without_negative"] += 1
             else:
                 places.extend((offset, number) for number in range(len(found)))
         self.dropped = Dropped(**counts)
         self._places: NDArray[np.int64] = np.array(places, dtype=np.int64).reshape(-1, 2)
-        self._file = path.open("rb")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -68,18 +72,32 @@ class Examples:
     def sample(self, number: int, length: int, seed: tuple[int, ...]) -> Example:
         """Example ``number`` with at most ``length`` - 1 negatives, drawn without replacement."""
         offset, which = self._places[number].tolist()
-        self._file.seek(offset)
-        each = parse_line(self._file.readline().decode())
-        if isinstance(each, ListsHeader):  # the file was exchanged under our hands
-            raise DataError(f"{self.path} has changed since it was opened: train again")
-        known = self.positives[each.query_id]
-        pool = [candidate for candidate in each.negatives if candidate.id not in known]
+        each = self._read(offset)
+        pool = self._pool(each)
         numbers = np.random.default_rng([*seed, number]).permutation(len(pool))[: length - 1]
         negatives = [pool[place] for place in numbers]
         return Example(each.query_id, each.query, [each.positives[which], *negatives])
 
     def close(self) -> None:
         self._file.close()
+
+    def _pool(self, each: RankingList) -> list[Candidate]:
+        """The negatives of a line that no line of the query has as a positive."""
+        known = self.positives[each.query_id]
+        return [candidate for candidate in each.negatives if candidate.id not in known]
+
+    def _has_negative(self, offset: int, query_id: str, found: Collection[str]) -> bool:
+        """Whether positives of the query's other lines leave a line with negatives any of them."""
+        return len(self.positives[query_id]) == len(found) or bool(self._pool(self._read(offset)))
+
+    def _read(self, offset: int) -> RankingList:
+        self._file.seek(offset)
+        each: RankingList | ListsHeader | None = None
+        with suppress(MalformedError, UnicodeDecodeError):
+            each = parse_line(self._file.readline().decode())
+        if not isinstance(each, RankingList) or each.query_id not in self.positives:
+            raise DataError(f"{self.path} has changed since it was opened: train again")
+        return each
 
     def _scan(self) -> Iterator[tuple[int, RankingList]]:
         offset = 0
@@ -97,4 +115,4 @@ class Examples:
 
 def epoch_order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """A permutation of 0 … ``count`` - 1 that depends on ``seed`` and ``epoch`` alone."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+    return np.random.default_rng([seed, epoch, _ORDER]).permutation(count)

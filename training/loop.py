@@ -11,9 +11,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -284,8 +285,9 @@ def _stop_signals() -> Iterator[list[int]]:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(number)
-        with suppress(RuntimeError):  # the signal came in the middle of another note
-            _log.warning("stopping after this step; interrupt again to stop at once")
+        note = "stopping after this step; interrupt again to stop at once"
+        # by another thread: the signal may have come while this one was writing to the terminal
+        Thread(target=_log.warning, args=(note,), daemon=True).start()
 
     before = {each: signal.signal(each, remember) for each in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -215,7 +215,7 @@ def _with_new_head(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _draw_head(scorer: Scorer, seed: int) -> None:
-    numbers = np.random.default_rng([seed, len("head")])
+    numbers = np.random.default_rng([seed, int.from_bytes(b"head")])
     weight = scorer.head.output.weight
     drawn = numbers.normal(0, _HEAD_DEVIATION, weight.shape)
     weight.set_value(drawn.astype(np.float32))

@@ -31,7 +31,7 @@ def learning_rate_factor(step: int, total: int, stage: Stage) -> float:
     It rises linearly over the share ``stage.warmup`` of the steps; then it is constant, or falls
     to 0 at the end, linearly or as half a cosine.
     """
-    warm = math.ceil(stage.warmup * total)
+    warm = math.ceil(round(stage.warmup * total, 6))  # 0.1 * 70 is a little more than 7
     if step < warm:
         return (step + 1) / (warm + 1)
     left = (total - step) / max(1, total - warm)

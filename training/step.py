@@ -184,7 +184,7 @@ def step_loss(
     ``sizes`` are those of the whole step, over which the means are.
     """
     lists, cells = sizes
-    sums = dict.fromkeys(Losses._fields[1:], paddle.zeros([]))
+    sums = {name: paddle.zeros([]) for name in Losses._fields[1:]}
     anchors = 0
     for s, t, contrast, batch in _scores(outputs, batches, models, processes):
         real = paddle.to_tensor(batch.layout.counted)

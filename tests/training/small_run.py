@@ -224,6 +224,7 @@ def _serve() -> None:
             if child == 0:
                 for number, descriptor in enumerate((output.fileno(), written), start=1):
                     os.dup2(descriptor, number)
+                sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
                 if order.file_limit >= 0:
                     limits = (order.file_limit, resource.RLIM_INFINITY)
                     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
