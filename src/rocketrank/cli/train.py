@@ -3,16 +3,20 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..errors import UsageError
 from . import options
 
+if TYPE_CHECKING:
+    from ..training.recipe import Recipe
+
 StageName = Literal["retriever", "reranker", "joint"]
 STOPPED = 143
 """The exit status of a run that a signal stopped after it wrote a checkpoint."""
+_POSITIVES = {"seen": "positives of training too", "unseen": "other positives"}
 
 
 def train(
@@ -24,7 +28,8 @@ def train(
         StageName, typer.Option("--stage", help="Which models: one alone, or both.")
     ] = "joint",
     lists: Annotated[
-        Path | None, typer.Option("--lists", metavar="FILE", help="What a stage trains on.")
+        Path | None,
+        typer.Option("--lists", metavar="FILE", help="Ranking lists that a stage trains on."),
     ] = None,
     passages: Annotated[
         list[Path] | None,
@@ -90,12 +95,11 @@ def train(
     from ..training.recipe import read_recipe
 
     checked = read_recipe(recipe, overrides)
-    _check(pipeline, lists, data)
+    given = {"--passages": passages, "--queries": queries, "--dev": dev, "--dev-qrels": dev_qrels}
+    _check(pipeline, lists, data, given)
     options.prepare_training(threads)
     if pipeline:
-        from ..training.pipeline import run_pipeline
-
-        run_pipeline(checked, data=data, output=output, device=device, progress=_is_watched())
+        _run_pipeline(checked, data, output, device, threads, strict)
         return
     from ..training.run import TrainOptions
     from ..training.run import train as train_stage
@@ -118,7 +122,8 @@ def train(
     )
     if not outcome.finished:
         typer.echo(
-            f"Stopped after step {outcome.step} of {outcome.steps}; the same command goes on.",
+            f"Stopped after step {outcome.step} of {outcome.steps}, which is kept in {output}: the "
+            "same command goes on from there.",
             err=True,
         )
         raise typer.Exit(STOPPED)
@@ -142,12 +147,42 @@ def _overrides(
     return found
 
 
-def _check(pipeline: bool, lists: Path | None, data: Path) -> None:
+def _run_pipeline(
+    recipe: "Recipe", data: Path, output: Path, device: str, threads: int | None, strict: bool
+) -> None:
+    from ..training.pipeline import run_pipeline
+
+    outcome = run_pipeline(
+        recipe,
+        data=data,
+        output=output,
+        device=device,
+        threads=threads,
+        strict=strict,
+        progress=_is_watched(),
+    )
+    if not outcome.finished:
+        typer.echo(
+            f"Stopped after step {outcome.step} of {outcome.steps} of {outcome.stage}; the same "
+            "command goes on.",
+            err=True,
+        )
+        raise typer.Exit(STOPPED)
+    _print_results(outcome.results, output)
+
+
+def _check(pipeline: bool, lists: Path | None, data: Path, of_stages: Mapping[str, object]) -> None:
     if pipeline and lists is not None:
         raise UsageError(
             "--lists is for a stage alone; with --pipeline ready lists are named in the recipe: "
             f"--set data.candidates={lists}"
         )
+    for option, value in of_stages.items():
+        if pipeline and value:
+            raise UsageError(
+                f"{option} is for a stage alone; with --pipeline files are named in the recipe's "
+                "[data]: leave it out, or override the recipe with --set"
+            )
     if not pipeline and lists is None:
         raise UsageError(
             "a stage needs the lists it trains on: give --lists, or --pipeline to have them mined"
@@ -160,18 +195,93 @@ def _check(pipeline: bool, lists: Path | None, data: Path) -> None:
 
 def _print_outcome(metrics: Mapping[str, Any], output: Path) -> None:
     """The dev measures before and after, and what can be done next."""
-    validations = metrics["validations"]
-    best = metrics["best_step"]
-    if validations:
-        first = validations[0]
-        chosen = next(each for each in validations if each["step"] == best)
-        print(f"dev queries, before -> after (step {best} of {metrics['steps']}, the best)")
-        for system, after in chosen["measures"].items():
-            before = first["measures"][system]
-            values = [f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in after]
-            print(f"  {system.replace('_', ' '):<11}{', '.join(values)}")
-    print(f"models   {' and '.join(metrics['models'])} in {output}")
-    print(f"curves   {output / 'curves.html'}")
+    last, steps, best = metrics["last_step"], metrics["steps"], metrics["best_step"]
+    if metrics["stopped_early"]:
+        print(f"Stopped early after step {last} of {steps}, which did not improve on step {best}.")
+    chosen: Mapping[str, Any] = {}
+    if metrics["validations"]:
+        first, *_ = metrics["validations"]
+        chosen = next(each for each in metrics["validations"] if each["step"] == best)
+        when = f"step {best}, the best of {last}" if best else "no step, for none improved on that"
+        print(f"Dev queries, before training -> after {when}:")
+        _print_measures(first["measures"], chosen["measures"])
+    models = {name: output / name for name in metrics["models"]}
+    print(f"Wrote {' and '.join(map(str, models.values()))}.")
+    print(f"Curves: {output / 'curves.html'}")
+    if "retriever" in models:
+        print(f"Next: rq index CORPUS --model {models['retriever']} --index INDEX")
+    if "reranker" in models:
+        lead = "     " if "retriever" in models else "Next:"
+        fuse = " --fuse auto" if "weight" in chosen else ""
+        print(f'{lead} rq search "QUESTION" --index INDEX --reranker {models["reranker"]}{fuse}')
+
+
+def _print_measures(
+    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
+) -> None:
+    """A line for each system, a column for each measure."""
+    names = list(dict.fromkeys(name for values in after.values() for name in values))
+    rows = [["", *names]]
+    rows += [
+        [
+            system.replace("_", " "),
+            *(f"{before[system][name]:.4f} -> {values[name]:.4f}" for name in names),
+        ]
+        for system, values in after.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"  {'  '.join(cells)}".rstrip())
+
+
+def _print_results(results: Mapping[str, Any], output: Path) -> None:
+    """The figures of dev and test, and how the pair is searched with."""
+    for part in ("dev", "test"):
+        if part in results:
+            _print_part(part, results[part])
+    depth = results["rerank_depth"]
+    print(f"The figures, with every interval, are in {output / 'results.json'}.")
+    pair = ""
+    if depth is not None:
+        pair = f" --reranker {output / 'reranker'} --rerank-depth {max(depth, 10)} --fuse auto"
+    print(f'Now ask it:  rq search "…" --index {output / "index"}{pair}')
+
+
+def _print_part(part: str, figures: Mapping[str, Any]) -> None:
+    """A line for each system and each difference; nDCG@10 with its interval of 95 %."""
+    systems, differences = figures["systems"], figures["differences"]
+    measures = list(next(iter(systems.values())))
+    rows = [[f"{part}, {figures['queries']:,} queries", *measures, ""]]
+    for name, by_measure in {**systems, **differences}.items():
+        sign = "+" if name in differences else ""
+        first, *others = by_measure.values()
+        interval = ""
+        if "low" in first:
+            interval = f" ({first['low']:{sign}.4f} to {first['high']:{sign}.4f})"
+        cells = [f"{each['mean']:{sign}.4f}" for each in (first, *others)]
+        cells[0] += interval
+        p_value = f"p {first['p_value']:.4f}" if "p_value" in first else ""
+        rows.append([_in_words(name), *cells, p_value])
+    _print_columns(rows, "")
+    for kind, words in _POSITIVES.items():
+        found = figures["positives"][kind]
+        if found["positives"]:
+            means = [f"{_in_words(each)} {value:.4f}" for each, value in found["nDCG@10"].items()]
+            count = f"{found['passages']:,} passages, {found['queries']:,} queries"
+            print(f"{words} ({count}), nDCG@10: {', '.join(means)}")
+    print()
+
+
+def _print_columns(rows: Sequence[Sequence[str]], indent: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"{indent}{'  '.join(cells)}".rstrip())
+
+
+def _in_words(system: str) -> str:
+    return system.replace("two_stages", "two stages")
 
 
 def _is_watched() -> bool:
