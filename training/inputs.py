@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..durable import make_folder, sha256_of, write_durably
 from ..errors import DataError, UsageError
 from ..eval.measures import evaluate
+from ..inference import choose_runtime
 from ..models import open_model
 from .dev import held_out_queries, open_dev
 from .examples import Examples
@@ -62,6 +63,7 @@ def check_options(options: TrainOptions, stage: Stage) -> None:
             "or name another --stage"
         )
     evaluate({}, {}, [stage.select_by])
+    choose_runtime(device=options.device)
     files = {
         "--lists": options.lists,
         "--queries": options.queries,

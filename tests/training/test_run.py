@@ -1,10 +1,11 @@
-"""A stage from lists to model folders: what it writes, what it keeps, and what it refuses."""
+"""A stage from lists to model folders: what it trains, writes and keeps."""
 
-import gzip
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from rocketrank.errors import DataError, RocketRankError, UsageError
+from rocketrank.errors import RocketRankError
 from rocketrank.eval.measures import evaluate, mean
 from rocketrank.models import Model, Tower, open_model
 from rocketrank.reranker import CrossEncoder
@@ -22,15 +23,12 @@ from rocketrank.training.checkpoints import checkpoint_steps, load_checkpoint
 from rocketrank.training.curves import summary
 from rocketrank.training.dev import drawn_queries
 from rocketrank.training.layers import Noise
-from rocketrank.training.lists import Candidate, ListsHeader, RankingList, read_lists, write_lists
 from rocketrank.training.models import named_parameters, open_reranker, open_retriever
 from rocketrank.training.recipe_values import ModelsSection
 from rocketrank.training.run import Outcome
 
 from ..tiny_models import export_here
-from .small_run import Place, lists, logged, place, start_model, weights, without_texts
-
-NO_TEXT = RankingList("q", "why", (Candidate("a", 1, text="x"), Candidate("b", 0)))
+from .small_run import SOURCE, Place, as_ids, lists, logged, place, start_model, weights
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +47,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, 
 @pytest.fixture
 def here(tmp_path: Path, start: Path) -> Place:
     return place(tmp_path / "place", start)
-
-
-@pytest.fixture
-def unloadable(tmp_path: Path, start: Path) -> Place:
-    """A place whose start cannot be loaded, so that every other complaint came before that."""
-    shutil.copytree(start, tmp_path / "unloadable")
-    (tmp_path / "unloadable/model.safetensors").write_bytes(b"damaged")
-    return place(tmp_path / "place", tmp_path / "unloadable")
-
-
-def one_sentence(error: BaseException) -> str:
-    said = str(error)
-    assert said and "\n" not in said and len(said) < 500
-    return said
 
 
 def exported(folder: Path, *towers: Tower) -> Model:
@@ -246,6 +230,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_saved(here: Place) 
     here.train(joint__ema=ema, joint__epochs=2, joint__keep=9, joint__checkpoint_every=1)
     run = here.folder / "run"
     metrics = json.loads((run / "metrics.json").read_bytes())
+    assert metrics["best_step"] > 0
     kept = [load_checkpoint(run / "checkpoints", step).arrays for step in range(7)]
     for model in ("retriever", "reranker"):
         average = {name: array.astype(np.float64) for name, array in kept[0][model].items()}
@@ -287,115 +272,56 @@ def test_without_dev_queries_the_last_step_gives_the_models(
     assert "too few queries to hold out a share of 0.01: nothing is validated" in caplog.text
 
 
-# Lists of every kind
+# Several processes
+
+LAUNCHED = """\
+import sys
+from rocketrank.cli import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+SECONDS = 300
 
 
-def dropped_lists() -> list[RankingList]:
-    bare = RankingList("q90", "nothing relevant", (Candidate("p90.1", 0, text="one"),))
-    alone = RankingList("q91", "nothing else", (Candidate("p91.0", 1, text="two"),))
-    return [*lists(), bare, alone, alone._replace(query_id="q92")]
-
-
-def test_lists_that_are_dropped_are_counted(here: Place, caplog: pytest.LogCaptureFixture) -> None:
-    write_lists(here.lists, dropped_lists())
-    outcome = here.train(joint__epochs=0.5, data__dev_share=0)
-    assert (
-        "3 lists were dropped (1 have no positive and 2 no other candidate)" in caplog.messages[0]
-    )
-    assert outcome.metrics["dropped"] == {
-        "held_out": 0,
-        "without_positive": 1,
-        "without_negative": 2,
-    }
-
-
-def test_dev_queries_that_are_trained_on_are_counted(
-    here: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_lists(here.folder / "dev.jsonl", lists(5, first=13))
-    outcome = here.train(dev=here.folder / "dev.jsonl", joint__epochs=0.5)
-    assert "3 of the 5 dev queries are training queries too" in caplog.text
-    assert outcome.metrics["examples"] == 16
-
-
-def as_candidates(some: list[RankingList], folder: Path) -> dict[str, Any]:
-    """MS MARCO's: query id, passage id, rank, label; queries and passages beside them."""
-    lines = [
-        f"{each.query_id}\t{one.id}\t{rank}\t{one.label}"
-        for each in some
-        for rank, one in enumerate(each.candidates, start=1)
-    ]
-    (folder / "lists.tsv").write_text("\n".join(lines) + "\n")
-    queries = [f"{each.query_id}\t{each.query}" for each in some]
-    (folder / "queries.tsv").write_text("\n".join(queries) + "\n")
-    texts = [f"{one.id}\t{one.text}" for each in some for one in each.candidates]
-    (folder / "corpus.tsv").write_text("\n".join(texts) + "\n")
-    files = {"lists": folder / "lists.tsv", "queries": folder / "queries.tsv"}
-    return {**files, "passages": (folder / "corpus.tsv",)}
-
-
-def as_tevatron(some: list[RankingList], folder: Path) -> dict[str, Any]:
-    records = [
-        {
-            "query_id": each.query_id,
-            "query": each.query,
-            "positive_passages": [
-                {"docid": one.id, "title": "", "text": one.text} for one in each.positives
-            ],
-            "negative_passages": [
-                {"docid": one.id, "title": "", "text": one.text} for one in each.negatives
-            ],
-        }
-        for each in some
-    ]
-    (folder / "lists.json").write_text("".join(json.dumps(each) + "\n" for each in records))
-    return {"lists": folder / "lists.json"}
-
-
-def as_compressed(some: list[RankingList], folder: Path) -> dict[str, Any]:
-    write_lists(folder / "plain.jsonl", some)
-    (folder / "lists.jsonl.gz").write_bytes(gzip.compress((folder / "plain.jsonl").read_bytes()))
-    return {"lists": folder / "lists.jsonl.gz"}
-
-
-def as_ids(some: list[RankingList], folder: Path) -> dict[str, Any]:
-    """Our own, with the texts in a corpus."""
-    write_lists(folder / "ids.jsonl", without_texts(some))
-    return {**as_candidates(some, folder), "lists": folder / "ids.jsonl"}
-
-
-@pytest.mark.parametrize("written", [as_candidates, as_tevatron, as_compressed, as_ids])
-def test_lists_of_another_kind_train_the_same_models(
-    here: Place,
-    whole: tuple[Path, Outcome],
-    written: Callable[[list[RankingList], Path], dict[str, Any]],
-) -> None:
-    here.train(**written(lists(), here.folder))
-    assert weights(here.folder / "run") == weights(whole[0])
-
-
-def test_dev_lists_may_come_in_another_format(here: Place) -> None:
-    write_lists(here.folder / "dev.jsonl", lists(4, first=20))
-    (here.folder / "dev").mkdir()
-    own = here.train("own", dev=here.folder / "dev.jsonl", joint__epochs=1)
-    other = as_tevatron(lists(4, first=20), here.folder / "dev")["lists"]
-    converted = here.train("converted", dev=other, joint__epochs=1)
-    assert own.metrics["validations"] == converted.metrics["validations"]
-
-
-def test_other_lists_are_converted_anew_where_nothing_was_trained_yet(
-    here: Place, caplog: pytest.LogCaptureFixture
-) -> None:
-    given = as_tevatron(lists(), here.folder)
-    with pytest.raises(UsageError):
-        here.train(**given, joint__select_by="nDCG@ten")
-    with pytest.raises(DataError, match="--strict"):
-        here.train(**as_tevatron(dropped_lists(), here.folder), strict=True)
-    found = list(read_lists(here.folder / "run/lists.jsonl"))
-    assert len(found) == 19
-    here.train(**as_tevatron(lists(), here.folder), joint__epochs=0.5)
-    assert len(list(read_lists(here.folder / "run/lists.jsonl"))) == 16
-    assert "16 lists were written to" in caplog.text
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_write_once(here: Place) -> None:
+    """Without dropout, whose masks are another process's own."""
+    recipe = here.recipe_file.read_text().replace("[models]", "[models]\ndropout = 0.0")
+    here.recipe_file.write_text(recipe)
+    here.train("one", joint__learning_rate=1e-4)
+    script = here.folder / "rq.py"
+    script.write_text(LAUNCHED)
+    launch = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2", "--log_dir", "logs"]
+    command = ["train", str(here.recipe_file), "--lists", str(here.lists), "--output", "two"]
+    threads = {"FLAGS_paddle_num_threads": "1", "OMP_NUM_THREADS": "1"}
+    with (here.folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *launch, str(script), *command, "--set", "joint.learning_rate=1e-4"],
+            cwd=here.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(SOURCE),
+                "PADDLE_DISTRI_BACKEND": "gloo",
+                **threads,
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            status = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # which the launcher hands on
+            process.wait()
+            pytest.fail(f"not finished in {SECONDS} s")
+    assert status == 0, (here.folder / "output").read_text()[-2000:]
+    one, two = logged(here.folder / "one"), logged(here.folder / "two")
+    assert [each["step"] for each in two] == [each["step"] for each in one]
+    for mine, theirs in zip(one, two, strict=True):
+        for name, value in mine.get("losses", {}).items():
+            assert theirs["losses"][name] == pytest.approx(value, abs=1e-4)
+    kept = checkpoint_steps(here.folder / "two/checkpoints")
+    assert kept == checkpoint_steps(here.folder / "one/checkpoints")
+    assert len(weights(here.folder / "two")) == 2
 
 
 # Runs that go wrong
@@ -441,228 +367,3 @@ def test_a_validation_that_is_not_finite_is_a_sentence(tmp_path: Path, start: Pa
     with pytest.raises(RocketRankError, match=r"the retriever scores passage p.* as nan") as caught:
         here.train()
     assert "its weights are damaged" in one_sentence(caught.value)
-
-
-# What is refused before any model is loaded
-
-BAD_OPTIONS: list[tuple[str, dict[str, Any], str]] = [
-    ("a file of lists that is missing", {"lists": Path("none")}, "--lists none is no file"),
-    ("dev lists that are missing", {"dev": Path("none")}, "--dev none is no file"),
-    ("judgements that are missing", {"dev_qrels": Path("none")}, "--dev-qrels none is no file"),
-    ("queries that are missing", {"queries": Path("none")}, "--queries none is no file"),
-    ("passages that are missing", {"passages": (Path("none"),)}, "--passages none is not there"),
-    ("a precision that a CPU lacks", {"joint__precision": "bf16"}, "precision is bf16, but"),
-    (
-        "a length beyond the model's",
-        {"models__query_length": 131},
-        "models.query_length is 131, but .* has positions for 130 tokens: write 130 or less",
-    ),
-    ("a model that is not there", {"models__retriever": "no/such/model"}, "no/such/model"),
-    ("a re-ranker that is not there", {"models__reranker": "no/such/model"}, "no/such/model"),
-    ("an unknown measure", {"joint__select_by": "nDGC@10"}, 'unknown measure "nDGC@10"'),
-    (
-        "a stage without epochs",
-        {"joint__epochs": 0},
-        "joint.epochs is 0, which skips this stage: --set joint.epochs=1",
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [each[1:] for each in BAD_OPTIONS],
-    ids=[each[0] for each in BAD_OPTIONS],
-)
-def test_before_a_model_is_loaded_it_refuses(
-    unloadable: Place, options: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(UsageError, match=sentence) as caught:
-        unloadable.train(**options)
-    one_sentence(caught.value)
-    assert not (unloadable.folder / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"), [each[1:] for each in BAD_OPTIONS[4:] if "length" not in each[0]]
-)
-def test_what_needs_no_reading_is_told_before_the_lists_are_read(
-    unloadable: Place, options: dict[str, Any], sentence: str
-) -> None:
-    unloadable.lists.write_text('{"damaged')
-    with pytest.raises(UsageError, match=sentence):
-        unloadable.train(**options)
-
-
-def refused(
-    there: Place, some: list[RankingList], header: ListsHeader | None = None, **options: Any
-) -> str:
-    write_lists(there.lists, some, header)
-    with pytest.raises(RocketRankError) as caught:
-        there.train(**options)
-    assert not (there.folder / "run").exists()
-    return one_sentence(caught.value)
-
-
-def test_lists_without_any_positive_are_refused(unloadable: Place) -> None:
-    said = refused(unloadable, [dropped_lists()[16]] * 3)
-    assert said == (
-        f"{unloadable.lists} has no list to train on: 3 have no positive and 0 no other candidate, "
-        "0 are held out for validation; give lists with a positive and a negative"
-    )
-
-
-def test_strict_refuses_lists_that_would_be_dropped(unloadable: Place) -> None:
-    said = refused(unloadable, dropped_lists(), strict=True)
-    assert said == (
-        f"{unloadable.lists}: 3 lists cannot be trained on (1 have no positive and 2 no other "
-        "candidate): remove them, or leave out --strict to drop them"
-    )
-
-
-def test_candidates_without_text_are_refused_without_passages(unloadable: Place) -> None:
-    said = refused(unloadable, [*lists(), NO_TEXT])
-    assert said == (
-        f'{unloadable.lists}: candidate "b" of query "q" has no text: say with --passages which '
-        "index or corpus holds it"
-    )
-
-
-def test_candidates_without_text_are_told_of_before_other_damage_below(unloadable: Place) -> None:
-    write_lists(unloadable.lists, [NO_TEXT])
-    with unloadable.lists.open("a") as file:
-        file.write('{"damaged\n')
-    with pytest.raises(UsageError, match="has no text"):
-        unloadable.train()
-
-
-def test_ids_that_the_passages_lack_are_refused(unloadable: Place) -> None:
-    corpus = unloadable.folder / "corpus.tsv"
-    corpus.write_text("a\tsomething\nc\tsomething else\n")
-    said = refused(unloadable, [*lists(), NO_TEXT], passages=(corpus,))
-    assert said.startswith(f"{corpus}: ") and "the id 'b' (1 of 1 are missing)" in said
-
-
-def test_a_bad_line_is_named(unloadable: Place) -> None:
-    write_lists(unloadable.lists, lists(2))
-    with unloadable.lists.open("a") as file:
-        file.write('{"query_id": "q"}\n')
-    with pytest.raises(DataError, match=rf"{unloadable.lists}:3: expected the keys"):
-        unloadable.train()
-
-
-def test_dev_lists_without_any_judged_passage_are_refused(unloadable: Place) -> None:
-    dev = unloadable.folder / "dev.jsonl"
-    write_lists(dev, [dropped_lists()[16]])
-    said = refused(unloadable, lists(), dev=dev)
-    assert said.startswith(f"{dev} has no dev query with a relevant passage: ")
-
-
-def test_judgements_of_other_queries_are_refused(unloadable: Place) -> None:
-    qrels = unloadable.folder / "qrels"
-    qrels.write_text("elsewhere 0 p1 1\n")
-    said = refused(unloadable, lists(), dev_qrels=qrels)
-    assert f"has no dev query with a relevant passage in {qrels}" in said
-
-
-def test_lists_of_another_tokenizer_are_refused(unloadable: Place) -> None:
-    header = ListsHeader(tokenizer="ab" * 32, retriever="another model")
-    said = refused(unloadable, lists(), header)
-    assert "was mined by another model with the tokenizer abababababab, but " in said
-    assert said.endswith("or train on these lists all the same with --any-tokenizer")
-    compressed = unloadable.folder / "lists.gz"
-    compressed.write_bytes(gzip.compress(unloadable.lists.read_bytes()))
-    with pytest.raises(UsageError, match="was mined by another model"):
-        unloadable.train(lists=compressed)
-
-
-def test_lists_of_another_tokenizer_are_taken_where_they_are_wanted(here: Place) -> None:
-    write_lists(here.lists, lists(), ListsHeader(tokenizer="ab" * 32))
-    assert here.train(any_tokenizer=True, joint__epochs=0.5).finished
-
-
-# Another run in the same folder
-
-
-@pytest.mark.parametrize("finished", [True, False])
-def test_another_recipe_is_refused_with_the_keys_that_differ(
-    tmp_path: Path, whole: tuple[Path, Outcome], finished: bool
-) -> None:
-    there = copied(whole[0], tmp_path, finished=finished)
-    with pytest.raises(UsageError) as caught:
-        there.train(joint__epochs=5, seed=8)
-    assert one_sentence(caught.value) == (
-        f"{there.folder / 'run'} holds a run with another recipe (seed: 7 / 8; joint.epochs: 4.0 / "
-        "5.0, there / now): go on with the recipe of then, or name another --output"
-    )
-
-
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize("other", ["lists", "dev", "stage"])
-def test_another_run_is_refused(
-    tmp_path: Path, whole: tuple[Path, Outcome], other: str, finished: bool
-) -> None:
-    there = copied(whole[0], tmp_path, finished=finished)
-    options: dict[str, Any] = {}
-    if other == "lists":
-        write_lists(there.lists, lists(15))
-    elif other == "dev":
-        write_lists(there.folder / "dev.jsonl", lists(3, first=20))
-        options["dev"] = there.folder / "dev.jsonl"
-    else:
-        options["stage"] = "retriever"
-    before = weights(there.folder / "run")
-    with pytest.raises(UsageError) as caught:
-        there.train(**options)
-    said = one_sentence(caught.value)
-    expected = {
-        "lists": "holds a run with other lists (SHA-256 ",
-        "dev": "holds a run with other dev lists (SHA-256 none then, ",
-        "stage": "holds a run of the stage joint, not retriever: name another --output",
-    }
-    assert expected[other] in said
-    assert weights(there.folder / "run") == before
-
-
-def test_a_run_that_ended_before_its_first_checkpoint_may_begin_with_another_recipe(
-    here: Place, whole: tuple[Path, Outcome]
-) -> None:
-    here.train(joint__epochs=1)
-    run = here.folder / "run"
-    for path in run.iterdir():  # all that a kill in the first validation leaves
-        if path.name not in ("recipe.toml", "metrics.jsonl"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    here.train()
-    assert weights(run) == weights(whole[0])
-    assert logged(run) == logged(whole[0])
-
-
-def copied(run: Path, folder: Path, *, finished: bool) -> Place:
-    """A copy of a run, also as it was before its models were written."""
-    shutil.copytree(run.parent, folder / "copy")
-    if not finished:
-        (folder / "copy/run/metrics.json").unlink()
-    return Place(folder / "copy", Path())
-
-
-def test_a_run_killed_before_its_models_were_written_writes_them(
-    tmp_path: Path, whole: tuple[Path, Outcome]
-) -> None:
-    there = copied(whole[0], tmp_path, finished=False)
-    run = there.folder / "run"
-    shutil.rmtree(run / "reranker")
-    (run / "retriever/model.safetensors").write_bytes(b"half")
-    (run / "reranker.partial").mkdir()
-    (run / "reranker.partial/stale").write_bytes(b"")
-    outcome = there.train()
-    assert weights(run) == weights(whole[0])
-    assert not list(run.rglob("*.partial")) and not (run / "reranker/stale").exists()
-    assert outcome.metrics["validations"] == whole[1].metrics["validations"]
-
-
-def test_dev_candidates_without_text_are_looked_up_too(here: Place) -> None:
-    given = as_ids(lists(4, first=20), here.folder)
-    with_texts = here.folder / "dev.jsonl"
-    write_lists(with_texts, lists(4, first=20))
-    one = here.train("one", dev=with_texts, joint__epochs=0.5)
-    other = here.train("other", dev=given["lists"], passages=given["passages"], joint__epochs=0.5)
-    assert one.metrics["validations"] == other.metrics["validations"]
