@@ -88,6 +88,28 @@ def without_texts(some: Iterable[RankingList]) -> list[RankingList]:
     ]
 
 
+def as_candidates(some: list[RankingList], folder: Path) -> dict[str, Any]:
+    """MS MARCO's: query id, passage id, rank, label; queries and passages beside them."""
+    lines = [
+        f"{each.query_id}\t{one.id}\t{rank}\t{one.label}"
+        for each in some
+        for rank, one in enumerate(each.candidates, start=1)
+    ]
+    (folder / "lists.tsv").write_text("\n".join(lines) + "\n")
+    queries = [f"{each.query_id}\t{each.query}" for each in some]
+    (folder / "queries.tsv").write_text("\n".join(queries) + "\n")
+    texts = [f"{one.id}\t{one.text}" for each in some for one in each.candidates]
+    (folder / "corpus.tsv").write_text("\n".join(texts) + "\n")
+    files = {"lists": folder / "lists.tsv", "queries": folder / "queries.tsv"}
+    return {**files, "passages": (folder / "corpus.tsv",)}
+
+
+def as_ids(some: list[RankingList], folder: Path) -> dict[str, Any]:
+    """Our own, with the texts in a corpus."""
+    write_lists(folder / "ids.jsonl", without_texts(some))
+    return {**as_candidates(some, folder), "lists": folder / "ids.jsonl"}
+
+
 def start_model(reference: Path, folder: Path, **settings: Any) -> Path:
     """``tiny-bert`` as a dual encoder."""
     shutil.copytree(reference / "tiny-bert", folder)

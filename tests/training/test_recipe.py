@@ -93,6 +93,7 @@ def test_a_bundled_recipe_is_found_by_its_name(name: str) -> None:
 
 def test_the_bundled_recipes_are_those_of_the_documentation() -> None:
     assert bundled_recipes() == [
+        "demo",
         "msmarco-sample-cpu",
         "rocketqav2-msmarco",
         "rocketqav2-nq",
