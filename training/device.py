@@ -21,16 +21,17 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def prepare_device(device: str, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """Make ``device`` (``cpu`` or ``gpu``) Paddle's, and say which precision a stage gets there.
+    """Make ``device`` (``cpu``, ``gpu``, ``gpu:N``) Paddle's; which precision a stage gets there.
 
     On a CPU a block of freed memory goes back to the system at once and every new tensor meets
     page faults; keeping it makes elementwise operations up to four times faster. Paddle's strided
     views are switched off there because what reads a transposed one is slow.
     """
-    if device == "gpu" and not paddle.is_compiled_with_cuda():
-        raise UsageError("--device gpu: this build of PaddlePaddle has no GPU; train with cpu")
+    on_gpu = device.partition(":")[0] == "gpu"
+    if on_gpu and not paddle.is_compiled_with_cuda():
+        raise UsageError(f"--device {device}: this build of PaddlePaddle has no GPU; say cpu")
     paddle.set_device(device)
-    if device == "gpu":
+    if on_gpu:
         return "bf16" if precision == "auto" else precision
     if precision not in ("auto", "fp32"):
         raise UsageError(

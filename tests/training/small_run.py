@@ -172,6 +172,12 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def one_sentence(error: BaseException) -> str:
+    said = str(error)
+    assert said and "\n" not in said and len(said) < 500
+    return said
+
+
 # Commands in children
 
 

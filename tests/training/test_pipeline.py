@@ -3,121 +3,45 @@
 import json
 import math
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from rocketrank.data.qrels import read_qrels
-from rocketrank.data.queries import read_queries
 from rocketrank.data.runs import read_run
 from rocketrank.engine import SearchEngine
-from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.index import Index
-from rocketrank.model_settings import ModelSettings, folder_settings, save_settings
+from rocketrank.model_settings import folder_settings
 from rocketrank.models import open_model
 from rocketrank.training.lists import read_lists
 from rocketrank.training.pipeline import run_pipeline
-from rocketrank.training.pipeline_begin import begun
-from rocketrank.training.pipeline_data import read_part, split
-from rocketrank.training.pipeline_steps import Work
-from rocketrank.training.recipe import Recipe, read_recipe
+from rocketrank.training.recipe import read_recipe
+
+from .small_pipeline import ANIMALS, FACTS, write_data, write_recipe
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-ANIMALS = ["fox", "bear", "owl", "frog", "horse", "whale", "spider", "eagle", "rabbit"]
-ANIMALS += ["snake", "goat", "duck"]
-FACTS = {
-    "food": ("eats", ["grass", "fish", "mice", "leaves"]),
-    "home": ("lives in the", ["forest", "river", "desert", "barn"]),
-    "colour": ("has skin that is", ["brown", "white", "green", "black"]),
-    "sound": ("makes a sound that is", ["loud", "deep", "soft", "high"]),
-}
 STOPPED = 143
 
-RECIPE = """
-seed = 3
-[data]
-corpus = ["corpus.jsonl"]
-queries = "queries.tsv"
-qrels = "train.txt"
-dev_share = 0.25
-dev_depth = 36
-test_queries = "queries.tsv"
-test_qrels = "test.txt"
-[mining]
-depth = 10
-negatives = 5
-low = 0.5
-[retriever]
-epochs = 6
-list_length = 4
-lists_per_step = 6
-learning_rate = 5e-3
-[reranker]
-list_length = 4
-lists_per_step = 6
-learning_rate = 1e-3
-[joint]
-epochs = 4
-list_length = 4
-lists_per_step = 6
-learning_rate = 5e-3
-contrastive = 1.0
-checkpoint_every = 1
-"""
+# Every one runs models or works with what they left.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def model(shared_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real model of random weights that a step takes milliseconds with."""
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    folder.mkdir()
-    for each in (shared_reference / "tiny-bert").glob("*[!z]"):
-        shutil.copyfile(each, folder / each.name)
-    settings = ModelSettings(
-        role="dual-encoder", pooling="mean", normalize=True, scale=20.0, passage_length=64
-    )
-    save_settings(folder, settings)
-    return folder
+def recipe_file(shared_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe"), shared_reference)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four facts about each of twelve animals: 24 questions to train on, 12 to test with.
-
-    A test question about every second animal has another's passage as a second positive, which
-    is a positive of a training question too.
-    """
     folder = tmp_path_factory.mktemp("data")
-    files: dict[str, list[str]] = {name: [] for name in ("corpus", "queries", "train", "test")}
-    for row, animal in enumerate(ANIMALS):
-        for column, (fact, (verb, values)) in enumerate(FACTS.items()):
-            text = f"The {animal} {verb} {values[(row + column) % 4]}."
-            passage, query = f"{animal}-{fact}", f"{animal}.{fact}"
-            files["corpus"].append(json.dumps({"_id": passage, "title": animal, "text": text}))
-            files["queries"].append(f"{query}\twhat is the {fact} of the {animal}")
-            part = {0: "train", 1: "train", 3: "test"}.get((row + column) % 4)
-            if part:
-                files[part].append(f"{query} 0 {passage} 1")
-            if part == "test" and row % 2:
-                files[part].append(f"{query} 0 {ANIMALS[row - 2]}-{fact} 2")
-    ends = {"corpus": "jsonl", "queries": "tsv", "train": "txt", "test": "txt"}
-    for name, lines in files.items():
-        (folder / f"{name}.{ends[name]}").write_text("\n".join(lines) + "\n")
+    write_data(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def recipe_file(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "small.toml"
-    path.write_text(f'{RECIPE}[models]\nretriever = "{model}"\n')
-    return path
 
 
 def pipeline_command(recipe: Path, data: Path, output: Path) -> list[str]:
@@ -145,7 +69,6 @@ def finished(recipe_file: Path, data: Path, tmp_path_factory: pytest.TempPathFac
     return Finished(recipe_file, data, tmp_path_factory.mktemp("finished") / "out")
 
 
-@pytest.mark.slow
 def test_it_ends_with_a_pair_that_searches_its_index(finished: Finished) -> None:
     folder = finished.folder
     assert open_model(folder / "retriever").settings.role == "dual-encoder"
@@ -160,7 +83,6 @@ def test_it_ends_with_a_pair_that_searches_its_index(finished: Finished) -> None
     assert not [name for name in made if "partial" in name]
 
 
-@pytest.mark.slow
 def test_the_figures_are_printed_with_what_can_be_done_next(finished: Finished) -> None:
     lines = finished.run.stdout.splitlines()
     test = finished.results["test"]["systems"]["two_stages"]["nDCG@10"]
@@ -178,7 +100,6 @@ def test_the_figures_are_printed_with_what_can_be_done_next(finished: Finished) 
     assert lines[-1].startswith(f'Now ask it:  rq search "…" --index {finished.folder / "index"}')
 
 
-@pytest.mark.slow
 def test_a_finished_one_is_left_as_it_is(finished: Finished) -> None:
     def state() -> dict[str, int]:
         paths = finished.folder.rglob("*")
@@ -192,7 +113,6 @@ def test_a_finished_one_is_left_as_it_is(finished: Finished) -> None:
     assert state() == before
 
 
-@pytest.mark.slow
 def test_no_dev_query_is_trained_on_and_every_stage_has_the_same(finished: Finished) -> None:
     folder = finished.folder
     dev = {each.query_id for each in read_qrels(folder / "dev.qrels")}
@@ -204,7 +124,6 @@ def test_no_dev_query_is_trained_on_and_every_stage_has_the_same(finished: Finis
         assert {each.query_id for each in read_lists(folder / name)} == dev
 
 
-@pytest.mark.slow
 def test_dev_lists_are_what_was_found_and_labelled_by_the_judgements(finished: Finished) -> None:
     judged = {
         (each.query_id, each.passage_id) for each in read_qrels(finished.folder / "dev.qrels")
@@ -237,7 +156,6 @@ def ndcg(ranked: list[str], grades: Mapping[str, int]) -> float:
     return cumulated / best
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("system", ["start", "retriever", "reranker", "two_stages"])
 def test_figures_are_those_of_the_runs(finished: Finished, data: Path, system: str) -> None:
     lists = ranking(finished, f"test.{system}")
@@ -267,7 +185,6 @@ def test_figures_are_those_of_the_runs(finished: Finished, data: Path, system: s
         assert found["nDCG@10"][system] == pytest.approx(sum(values) / len(values), abs=1e-6)
 
 
-@pytest.mark.slow
 def test_the_weight_is_the_best_on_dev_and_the_depth_cuts_the_lists(finished: Finished) -> None:
     results = finished.results
     choice, depth = results["choice"], results["rerank_depth"]
@@ -312,7 +229,6 @@ def killed_in_the_middle(command: list[str], output: Path, middle: str, number: 
     return process.returncode
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_of_its_steps_it_ends_with_the_same_models(
     finished: Finished, recipe_file: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -339,7 +255,6 @@ def test_killed_in_the_middle_of_its_steps_it_ends_with_the_same_models(
     }
 
 
-@pytest.mark.slow
 def test_a_signal_in_a_stage_stops_it_with_a_checkpoint_and_says_so(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -357,7 +272,6 @@ def test_a_signal_in_a_stage_stops_it_with_a_checkpoint_and_says_so(
     assert not (output / "joint" / "metrics.json").exists()
 
 
-@pytest.mark.slow
 def test_a_run_and_candidates_stand_for_retrieval_and_mining(
     finished: Finished, recipe_file: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -399,142 +313,3 @@ def test_a_run_and_candidates_stand_for_retrieval_and_mining(
     assert whole == set(ids[:12])
     with Index.open(output / "index") as index:
         assert index.fingerprint == open_model(output / "retriever").fingerprint
-
-
-@pytest.fixture
-def small_recipe(recipe_file: Path) -> Recipe:
-    return read_recipe(recipe_file)
-
-
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [
-        ({"data.qrels": "none.txt"}, r"data\.qrels: .*none\.txt: cannot be read: .*--data"),
-        ({"data.corpus": "none.jsonl"}, r"data\.corpus: .*none\.jsonl: cannot be read"),
-        ({"data.test_run": "none.trec"}, r"data\.test_run: .*none\.trec: cannot be read"),
-        ({"data.corpus": "[]"}, r"data\.corpus is empty"),
-        ({"data.qrels": ""}, r"data\.qrels is empty, .*data\.candidates"),
-        (
-            {"retriever.epochs": "0", "reranker.epochs": "0", "joint.epochs": "0"},
-            r"epochs is 0 in \[retriever\], \[reranker\] and \[joint\]",
-        ),
-        ({"models.retriever": "no/model/here"}, r'no model "no/model/here"'),
-        ({"models.query_length": "500"}, r"models\.query_length is 500"),
-        ({"joint.select_by": "nDCG@ten"}, r'unknown measure "nDCG@ten"'),
-        ({"joint.precision": "bf16"}, r"precision is bf16"),
-        ({"mining.low": "0"}, r"the limits low \(0\.0\)"),
-    ],
-)
-def test_what_cannot_go_well_is_refused_before_any_work(
-    recipe_file: Path, data: Path, tmp_path: Path, changed: Mapping[str, str], named: str
-) -> None:
-    with pytest.raises(UsageError, match=named):
-        run_pipeline(read_recipe(recipe_file, changed), data=data, output=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.fixture
-def begun_output(small_recipe: Recipe, data: Path, tmp_path: Path) -> Iterator[Work]:
-    """An output that was begun, and is held as by a running process."""
-    work = Work(recipe=small_recipe, data=data, output=tmp_path / "out")
-    with begun(work):
-        yield work
-
-
-def test_another_recipe_is_refused_with_the_difference(
-    begun_output: Work, recipe_file: Path
-) -> None:
-    other = read_recipe(recipe_file, {"joint.epochs": "9"})
-    with pytest.raises(UsageError, match=r"another recipe \(joint\.epochs: 4\.0 / 9\.0, there"):
-        run_pipeline(other, data=begun_output.data, output=begun_output.output)
-
-
-def test_other_data_are_refused_by_the_names_of_their_keys(
-    begun_output: Work, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(begun_output.data, other)
-    content = (other / "train.txt").read_text()
-    (other / "train.txt").write_text(content.replace("fox-food 1", "fox-food 2"))
-    with pytest.raises(UsageError, match=r"on other files \(data\.qrels differ"):
-        run_pipeline(begun_output.recipe, data=other, output=begun_output.output)
-
-
-def test_two_processes_do_not_run_one_pipeline(begun_output: Work) -> None:
-    with pytest.raises(RocketRankError, match="another process is running this pipeline"):
-        run_pipeline(
-            begun_output.recipe, data=begun_output.data, output=begun_output.output, threads=1
-        )
-
-
-def test_a_folder_of_other_files_is_left_alone(
-    small_recipe: Recipe, data: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UsageError, match=r"holds other files \(thesis\.tex\) and no pipeline"):
-        run_pipeline(small_recipe, data=data, output=tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-def test_dev_queries_are_a_share_of_the_judged_ones_with_all_their_judgements(
-    small_recipe: Recipe, data: Path, tmp_path: Path
-) -> None:
-    split(small_recipe, data, tmp_path, mines=True)
-    parts = {
-        part: sorted(map(tuple, read_qrels(tmp_path / f"{part}.qrels")))
-        for part in ("train", "dev")
-    }
-    assert sorted(parts["train"] + parts["dev"]) == sorted(
-        map(tuple, read_qrels(data / "train.txt"))
-    )
-    ids = {part: {query_id for query_id, *_ in judged} for part, judged in parts.items()}
-    assert (len(ids["train"]), len(ids["dev"])) == (18, 6)
-    assert not ids["train"] & ids["dev"]
-    for part, asked in ids.items():
-        assert {each.id for each in read_queries(tmp_path / f"{part}.queries.jsonl")} == asked
-
-
-def test_without_a_share_nothing_is_held_out(
-    small_recipe: Recipe, data: Path, tmp_path: Path
-) -> None:
-    recipe = read_recipe(small_recipe.path, {"data.dev_share": "0"})
-    split(recipe, data, tmp_path, mines=True)
-    assert read_part(tmp_path, "dev") == ({}, {}, None)
-    assert len(read_part(tmp_path, "train").queries) == 24
-
-
-def test_a_positive_that_the_corpus_lacks_is_named_before_it_is_indexed(
-    small_recipe: Recipe, data: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(data, folder)
-    with (folder / "train.txt").open("a") as file:
-        file.write("owl.food 0 unicorn-food 1\n")
-    sentence = r"data\.qrels: .*found 'unicorn-food' \(1 of 25 are missing\)"
-    recipe = read_recipe(small_recipe.path, {"data.dev_share": "0"})
-    with pytest.raises(DataError, match=sentence):
-        split(recipe, folder, tmp_path, mines=True)
-    assert not list(tmp_path.glob("*.qrels"))
-
-
-def test_lists_alone_say_what_is_asked_and_what_is_relevant(
-    small_recipe: Recipe, data: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    shutil.copytree(data, folder)
-    lists = [
-        {
-            "query_id": f"q{number}",
-            "query": f"who eats {number}",
-            "candidates": [{"id": "fox-food", "label": 1}, {"id": "owl-food", "label": 0}],
-        }
-        for number in range(8)
-    ]
-    (folder / "lists.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lists))
-    changed = {"data.queries": "", "data.qrels": "", "data.candidates": "lists.jsonl"}
-    split(read_recipe(small_recipe.path, changed), folder, tmp_path, mines=True)
-    judged = [*read_qrels(tmp_path / "train.qrels"), *read_qrels(tmp_path / "dev.qrels")]
-    assert sorted(judged) == [(f"q{number}", "fox-food", 1) for number in range(8)]
-    texts = [each.text for each in read_queries(tmp_path / "dev.queries.jsonl")]
-    assert len(texts) == 2
-    assert all(re.fullmatch(r"who eats \d", text) for text in texts)

@@ -28,7 +28,17 @@ from rocketrank.training.recipe_values import ModelsSection
 from rocketrank.training.run import Outcome
 
 from ..tiny_models import export_here
-from .small_run import SOURCE, Place, as_ids, lists, logged, place, start_model, weights
+from .small_run import (
+    SOURCE,
+    Place,
+    as_ids,
+    lists,
+    logged,
+    one_sentence,
+    place,
+    start_model,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")

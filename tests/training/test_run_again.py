@@ -10,7 +10,7 @@ from rocketrank.errors import UsageError
 from rocketrank.training.lists import write_lists
 from rocketrank.training.run import Outcome
 
-from .small_run import Place, lists, logged, place, start_model, weights
+from .small_run import Place, lists, logged, one_sentence, place, start_model, weights
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, 
     there = place(tmp_path_factory.mktemp("whole"), start)
     outcome = there.train()
     return there.folder / "run", outcome
-
-
-def one_sentence(error: BaseException) -> str:
-    said = str(error)
-    assert said and "\n" not in said and len(said) < 500
-    return said
 
 
 @pytest.mark.parametrize("finished", [True, False])

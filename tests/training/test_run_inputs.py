@@ -18,6 +18,7 @@ from .small_run import (
     as_candidates,
     as_ids,
     lists,
+    one_sentence,
     place,
     start_model,
     weights,
@@ -31,6 +32,14 @@ def start(tmp_path_factory: pytest.TempPathFactory, shared_reference: Path) -> P
     return start_model(shared_reference, tmp_path_factory.mktemp("start") / "start")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, Outcome]:
+    """A run of both models that nothing interrupted, and its folder."""
+    there = place(tmp_path_factory.mktemp("whole"), start)
+    outcome = there.train()
+    return there.folder / "run", outcome
+
+
 @pytest.fixture
 def here(tmp_path: Path, start: Path) -> Place:
     return place(tmp_path / "place", start)
@@ -42,12 +51,6 @@ def unloadable(tmp_path: Path, start: Path) -> Place:
     shutil.copytree(start, tmp_path / "unloadable")
     (tmp_path / "unloadable/model.safetensors").write_bytes(b"damaged")
     return place(tmp_path / "place", tmp_path / "unloadable")
-
-
-def one_sentence(error: BaseException) -> str:
-    said = str(error)
-    assert said and "\n" not in said and len(said) < 500
-    return said
 
 
 # Lists of every kind

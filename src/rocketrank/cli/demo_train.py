@@ -40,7 +40,7 @@ class Extent:
 
     warm_up: int = 384
     joint: int = 448
-    dev: int = 48
+    dev: int = 96
     held_out: int = 200
     depth: int = 20
 
