@@ -159,8 +159,9 @@ def _prepare_process() -> None:
     if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
         logger.addHandler(_NoteHandler())
     logger.setLevel(logging.INFO)
-    # PaddleNLP gives the root logger a handler, to which FAISS then tells how it was loaded.
+    # PaddleNLP gives the root logger a handler, to which others then tell how they do.
     logging.getLogger("faiss").setLevel(logging.WARNING)
+    logging.getLogger("bm25s").propagate = False  # it sets its own level when it is imported
     logger.propagate = False
     # Without it, tokenizers warns when a process that has tokenised starts another one.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
