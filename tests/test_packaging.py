@@ -136,13 +136,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_of_the_work_tree(wheel: Path) -> None:
     expected = {
-        f"{name.replace('.', '/')}/{path.name}"
+        f"{name.replace('.', '/')}/{path.relative_to(folder)}"
         for name, folder in package_folders().items()
-        for path in folder.glob("*.py")
+        for pattern in ["*.py", *SETUPTOOLS["package-data"].get(name, [])]
+        for path in folder.glob(pattern)
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert held == expected | {"rocketrank/py.typed"}
+    assert held == expected
 
 
 @pytest.mark.slow
