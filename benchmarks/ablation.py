@@ -38,6 +38,7 @@ from ablation_table import (
 )
 from ablation_variants import BASELINE, RECIPE, TRIAL, Settings, steps_of, variants
 
+from rocketrank.environment import prepare_training
 from rocketrank.errors import RocketRankError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "table":
             make_table(options.results, options.page)
         else:
-            prepare_environment()
+            prepare_training()
             run_all(_study(options), range(1, options.seeds + 1), options.only, options.minutes)
     except RocketRankError as error:
         print(f"{Path(__file__).name}: {error}", file=sys.stderr)
@@ -96,14 +97,6 @@ def add_msmarco(parser: argparse.ArgumentParser) -> None:
     """``--msmarco``, the folder with collection.tsv, queries.train.tsv, candidates.train.tsv."""
     data = Path(os.environ.get("ROCKETRANK_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--msmarco", type=Path, default=data / "msmarco", metavar="DIR")
-
-
-def prepare_environment() -> None:
-    """What must be set before Paddle loads: without the first, Paddle computes with one thread."""
-    os.environ.setdefault("FLAGS_paddle_num_threads", str(len(os.sched_getaffinity(0))))
-    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("GLOG_minloglevel", "2")
 
 
 def _study(options: argparse.Namespace) -> Study:

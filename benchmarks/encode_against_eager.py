@@ -5,14 +5,6 @@ its longest text, on all cores. Both sides take turns over the same documents wi
 tokenizer settings, and the least cosine between their vectors is printed beside the speeds.
 """
 
-import os
-
-# These must be set before Paddle loads. Without the first, Paddle uses one thread; without the
-# second, its MKL takes a slow path on AMD: the eager side gets the better setting of each.
-os.environ.setdefault("FLAGS_paddle_num_threads", str(len(os.sched_getaffinity(0))))
-os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-
 import statistics
 import sys
 import time
@@ -28,6 +20,7 @@ from scifact import arguments, corpus_file, spread
 
 from rocketrank import backbone
 from rocketrank.data.corpus import CorpusReader
+from rocketrank.environment import prepare_training
 from rocketrank.models import Model, open_model
 from rocketrank.retriever import DualEncoder
 from rocketrank.tokenizing import Tokenizer
@@ -36,6 +29,7 @@ Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
 def main() -> None:
+    prepare_training()  # the eager side gets all cores and the better setting of MKL too
     parser = arguments(__doc__)
     parser.add_argument("--documents", type=int, default=256, help="documents a round")
     parser.add_argument("--rounds", type=int, default=5)

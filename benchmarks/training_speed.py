@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ablation import add_msmarco, prepare_environment
+from ablation import add_msmarco
 from ablation_variants import RECIPE
 from scifact import spread
+
+from rocketrank.environment import prepare_training
 
 if TYPE_CHECKING:
     from rocketrank.training.loop import Progress, Run, StepReport
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=0, help="first layers only (0: all)")
     parser.add_argument("--tokens-per-chunk", type=int, default=1024)
     options = parser.parse_args()
-    prepare_environment()
+    prepare_training()
     work = Work(
         msmarco=options.msmarco,
         steps=options.steps,

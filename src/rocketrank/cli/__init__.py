@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
+from ..environment import prepare_process
 from ..errors import RocketRankError, UsageError
 from .convert import convert
 from .demo import demo
@@ -163,18 +164,7 @@ def _prepare_process() -> None:
     logging.getLogger("faiss").setLevel(logging.WARNING)
     logging.getLogger("bm25s").propagate = False  # it sets its own level when it is imported
     logger.propagate = False
-    # Without it, tokenizers warns when a process that has tokenised starts another one.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Paddle's C++ side reports its hardware on standard error, whatever it is told later.
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    # On AMD processors Paddle's MKL takes a slow path unless told not to, before it is loaded.
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            amd = any(line.startswith("vendor_id") and "AMD" in line for line in lines)
-    except OSError:
-        amd = False
-    if amd:
-        os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    prepare_process()
 
 
 def _complain(sentence: str) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from ..environment import prepare_training
 from ..errors import DataError, RocketRankError, UsageError
-from . import options
 from .demo import HITS, build, own_command, say, write_passages
 from .show import in_words, print_hits, style_of_output
 from .train import STOPPED
@@ -70,7 +70,7 @@ def train_demo(corpus: Path, folder: Path, extent: Extent) -> None:
 
     Raises RocketRankError, and typer.Exit where a signal stopped the training.
     """
-    options.prepare_training(None)
+    prepare_training(None)
     questions = _questions(corpus, extent)
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,6 +1,5 @@
 """Options that several commands share, declared once so that they read the same everywhere."""
 
-import os
 from typing import Annotated, Literal
 
 import typer
@@ -33,10 +32,3 @@ def refuse_empty(option: str, value: object) -> None:
     """An empty value is a variable that was not set, never what was meant."""
     if value == "":
         raise UsageError(f"{option} is empty; give it a value or leave it out")
-
-
-def prepare_training(threads: int | None) -> None:
-    """Paddle's eager layers compute with one thread unless told otherwise before it is loaded."""
-    processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
-    os.environ.setdefault("FLAGS_paddle_num_threads", str(cores))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..environment import prepare_training
 from ..errors import UsageError
 from . import options
 
@@ -97,7 +98,7 @@ def train(
     checked = read_recipe(recipe, overrides)
     given = {"--passages": passages, "--queries": queries, "--dev": dev, "--dev-qrels": dev_qrels}
     _check(pipeline, lists, data, given)
-    options.prepare_training(threads)
+    prepare_training(threads)
     if pipeline:
         _run_pipeline(checked, data, output, device, threads, strict)
         return
