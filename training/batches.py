@@ -20,7 +20,7 @@ from .examples import Example
 from .models import Reranker, Retriever
 
 if TYPE_CHECKING:
-    from .passages import PassageTexts
+    from ..two_stage import PassageTexts
 
 
 class Layout(NamedTuple):

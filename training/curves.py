@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..durable import write_durably
-from .charts import STYLES, Chart, Line, Points, svg, swatch
-from .page_style import STYLE
+from ..eval.charts import STYLES, Chart, Line, Points, svg, swatch
+from ..eval.page_style import STYLE
 from .progress import TOTAL, Entry, StepEntry, ValidationEntry, read_metrics
 
 _SYSTEMS = {

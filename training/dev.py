@@ -9,8 +9,9 @@ import numpy as np
 from ..data.qrels import read_qrels
 from ..data.records import Passage
 from ..errors import DataError
+from ..two_stage import PassageTexts
 from .lists import RankingList, read_lists
-from .passages import PassageTexts, with_texts
+from .passages import with_texts
 from .recipe import Recipe
 from .validation import DevSet
 

@@ -10,12 +10,13 @@ from ..errors import DataError, UsageError
 from ..eval.measures import evaluate
 from ..inference import choose_runtime
 from ..models import open_model
+from ..two_stage import PassageTexts
 from .dev import held_out_queries, open_dev
 from .examples import Examples
 from .list_formats import open_lists
 from .lists import read_header, read_lists, write_lists
 from .mining import tokenizer_fingerprint
-from .passages import PassageTexts, open_passages
+from .passages import open_passages
 from .processes import Processes
 from .recipe import Recipe, Stage, StageName
 from .validation import DevSet

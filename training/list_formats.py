@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from ..data.json_stream import JsonStream, begins_with_array
 from ..data.lines import LineFile, MalformedError, check_paths, shown
 from ..data.passage_formats import parse_object
 from ..errors import DataError, UsageError
-from .json_stream import JsonStream, begins_with_array
+from ..two_stage import PassageTexts
 from .list_judgements import (
     judged_lists,
     read_judged_positives,
@@ -25,7 +26,7 @@ from .list_judgements import (
 from .list_records import parse_dpr, parse_flagembedding, parse_tevatron
 from .list_rows import candidate_lists, id_triple_lists, is_header, rocketqa_lists, triple_lists
 from .lists import RankingList, lists_in
-from .passages import PassageTexts, with_texts
+from .passages import with_texts
 
 ListFormat = Literal[
     "rocketrank",

@@ -21,11 +21,11 @@ import orjson
 
 from ..durable import write_durably
 from ..errors import RocketRankError
+from ..two_stage import PassageTexts
 from .batches import Batch, Layout, lay_out, make_batch
 from .device import LossScale
 from .examples import Example, Examples, epoch_order
 from .optimiser import Optimiser, learning_rate_factor
-from .passages import PassageTexts
 from .processes import Processes
 from .recipe import Stage
 from .step import Losses, Models, accumulate_gradients

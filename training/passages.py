@@ -3,26 +3,16 @@
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from ..data.corpus import CorpusReader
 from ..data.lines import shown
 from ..data.records import Passage
 from ..errors import DataError, UsageError
 from ..index import Index
+from ..two_stage import PassageTexts
 from .lists import RankingList
 
 _LISTS_AT_ONCE = 64
-
-
-class PassageTexts(Protocol):
-    """Something that knows passages by their ids."""
-
-    def texts(self, ids: Sequence[str]) -> list[Passage]:
-        """The passages with these ids, in that order.
-
-        Raises DataError that names the first id that is missing and says how many are.
-        """
 
 
 def open_passages(

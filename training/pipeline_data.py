@@ -22,6 +22,7 @@ from ..data.runs import read_run
 from ..durable import sha256_of, write_durably
 from ..errors import DataError, UsageError
 from ..eval.fusion import DEPTHS
+from ..two_stage import Scores
 from .dev import drawn_queries
 from .list_formats import read_any_lists
 from .lists import RankingList
@@ -46,9 +47,6 @@ _FILES = (
     "test_run",
 )
 _BLANK = re.compile(r"\s")
-
-Scores = dict[str, dict[str, float]]
-"""Query id → passage id → score, best first."""
 
 
 class Judged(NamedTuple):

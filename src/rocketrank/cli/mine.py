@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from ..errors import UsageError
+from ..text_width import cut, printable
 from . import options
-from .show import cut, in_words, printable, style_of_output
+from .show import in_words, style_of_output
 
 if TYPE_CHECKING:
     from ..engine import SearchEngine

@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from ..text_width import cut, printable, width_of
 
 BOLD, DIM, RESET = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 WIDTH_WITHOUT_TERMINAL = 100
@@ -48,32 +49,6 @@ def style_of_output() -> Style:
     return Style(width=max(columns or WIDTH_WITHOUT_TERMINAL, 40), colour=colour)
 
 
-def columns_of(text: str) -> int:
-    """Terminal columns that a text takes: East Asian wide characters take two, accents none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
-
-
-def printable(text: str) -> str:
-    """One line without control characters: a passage must not be able to steer the terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def cut(text: str, width: int) -> str:
-    """The beginning of a text, in at most ``width`` columns, with ``…`` where something is gone."""
-    if columns_of(text) <= width:
-        return text
-    taken, used = [], 1
-    for character in text:
-        used += columns_of(character)
-        if used > width:
-            break
-        taken.append(character)
-    return "".join(taken).rstrip() + "…"
-
-
 def query_pattern(query: str) -> re.Pattern[str] | None:
     """Matches the words of a query that are worth finding again in a passage."""
     words = {word for word in re.findall(r"\w+", query.lower()) if word not in _COMMON}
@@ -85,7 +60,7 @@ def query_pattern(query: str) -> re.Pattern[str] | None:
 def snippet(text: str, pattern: re.Pattern[str] | None, width: int) -> str:
     """The stretch of a passage, at most ``width`` columns, with most of the query's words in it."""
     text = printable(text)
-    if pattern is None or columns_of(text) <= width:
+    if pattern is None or width_of(text) <= width:
         return cut(text, width)
     matches = [(match.start(), match.group().lower()) for match in pattern.finditer(text)]
     best, start = 0, 0
@@ -115,7 +90,7 @@ def hit_lines(hits: Sequence[ShownHit], query: str, style: Style) -> Iterable[st
     for hit in hits:
         room = style.width - len(indent)
         name = cut(printable(hit.id), room // 2)
-        title = cut(printable(hit.title), room - columns_of(name) - 2) if hit.title else ""
+        title = cut(printable(hit.title), room - width_of(name) - 2) if hit.title else ""
         shown_name = f"{DIM}{name}{RESET}" if style.colour else name
         heading = f"{emphasise(title, pattern, style)}  {shown_name}" if title else shown_name
         yield f"{hit.rank:>{ranks}}  {hit.score:>{scores}.4f}  {heading}"
@@ -125,10 +100,10 @@ def hit_lines(hits: Sequence[ShownHit], query: str, style: Style) -> Iterable[st
 
 def _two_lines(text: str, width: int) -> list[str]:
     """Break a text of up to two lines at a blank where there is one."""
-    if columns_of(text) <= width:
+    if width_of(text) <= width:
         return [text] if text else []
     end = len(text)
-    while columns_of(text[:end]) > width:
+    while width_of(text[:end]) > width:
         end -= 1
     blank = text.rfind(" ", width // 2, end + 1)
     end = end if blank < 0 else blank

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rocketrank.data.json_stream import JsonStream, begins_with_array
 from rocketrank.errors import DataError, UsageError
-from rocketrank.training.json_stream import JsonStream, begins_with_array
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 VALUE = st.recursive(
@@ -37,7 +37,9 @@ def written(path: Path, content: str) -> Path:
     return path
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     objects=st.lists(OBJECT, max_size=4), indent=st.none() | st.integers(0, 2), raw=st.booleans()
 )
@@ -48,13 +50,74 @@ def test_the_elements_of_an_array_are_those_of_the_whole_file(
     assert values(path) == objects
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(objects=st.lists(OBJECT, max_size=4), indent=st.none() | st.integers(0, 2))
 def test_objects_one_after_another_are_read_like_an_array(
     tmp_path: Path, objects: list[Any], indent: int | None
 ) -> None:
     content = "\n".join(json.dumps(each, indent=indent) for each in objects)
     assert values(written(tmp_path / "a.jsonl", content)) == objects
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    objects=st.dictionaries(TEXT, OBJECT, min_size=1, max_size=4),
+    indent=st.none() | st.integers(0, 2),
+    raw=st.booleans(),
+)
+def test_the_members_of_an_object_of_objects_are_those_of_the_whole_file(
+    tmp_path: Path, objects: dict[str, Any], indent: int | None, raw: bool
+) -> None:
+    path = written(tmp_path / "a.json", json.dumps(objects, indent=indent, ensure_ascii=raw))
+    stream = JsonStream(path, members=True)
+    assert [(stream.key, each) for each in stream.parsed(json.loads)] == [*objects.items()]
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}\n{"b": {}}', '{"a": [{}]}', "{}", '[{"a": {}}]'])
+def test_other_files_are_read_the_same_with_and_without_members(
+    tmp_path: Path, content: str
+) -> None:
+    path = written(tmp_path / "a.json", content)
+    stream = JsonStream(path, members=True)
+    assert [(stream.key, each) for each in stream.parsed(json.loads)] == [
+        (None, each) for each in values(path)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"a": {},\n', r"a:2: expected another key after the comma, found ''"),
+        ('{"a": {},\n}', r"a:2: expected another key after the comma, found '}'"),
+        ('{"a": {}\n', r"a:2: expected the end of the object, '}', found the end of the file"),
+        ('{"a": {}\n"b": {}}', r"a:2: expected ',' or '}' after a value, found '\"b"),
+        ('{"a": {},\n"b" {}}', r"a:2: expected ':' after a key, found '\{}}'"),
+        ('{"a": {"b": [', r"a:1: expected the end of this value, found the end of the file"),
+        ('{"a": {}, "b":', r"a:1: expected the end of this value, found the end of the file"),
+        ('{"a": {}}\n{"b": {}}', r"a:2: expected nothing after the last value, found '\{"),
+    ],
+)
+def test_an_unsound_object_of_objects_is_named_with_its_line(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        list(JsonStream(written(tmp_path / "a", content), members=True).parsed(str))
+
+
+def test_memory_holds_a_member_and_not_the_file(tmp_path: Path) -> None:
+    objects = {str(number): {"text": "x" * 100_000} for number in range(300)}
+    path = written(tmp_path / "a.json", json.dumps(objects))
+    del objects
+    tracemalloc.start()
+    count = sum(1 for _ in JsonStream(path, members=True).parsed(len))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 300
+    assert peak < path.stat().st_size / 5
 
 
 @pytest.mark.parametrize("indent", [None, 1])

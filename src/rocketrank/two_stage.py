@@ -5,29 +5,43 @@ passages that a run has found in the order of that run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from tqdm import tqdm
 
-from ..eval.fusion import fused_scores
-from ..index import Index
-from ..reranker import CrossEncoder
-from ..retriever import DualEncoder
-from .passages import PassageTexts
-from .pipeline_data import Scores
+from .data.records import Passage
+from .eval.fusion import fused_scores
 
-_QUERIES_AT_ONCE = 64
+if TYPE_CHECKING:
+    from .index import Index
+    from .reranker import CrossEncoder
+    from .retriever import DualEncoder
+
+QUERIES_AT_ONCE = 64
 
 Found = Mapping[str, Mapping[str, float]]
+Scores = dict[str, dict[str, float]]
+"""Query id → passage id → score, best first."""
+
+
+class PassageTexts(Protocol):
+    """Something that knows passages by their ids."""
+
+    def texts(self, ids: Sequence[str]) -> list[Passage]:
+        """The passages with these ids, in that order.
+
+        Raises DataError that names the first id that is missing and says how many are.
+        """
 
 
 def retrieve(
-    index: Index, retriever: DualEncoder, queries: Mapping[str, str], depth: int
+    index: "Index", retriever: "DualEncoder", queries: Mapping[str, str], depth: int
 ) -> Scores:
     """The best ``depth`` passages for each query, fewer where the index has fewer."""
     vectors = retriever.encode_queries(list(queries.values()))
     found: Scores = {}
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        part = list(queries)[start : start + _QUERIES_AT_ONCE]
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        part = list(queries)[start : start + QUERIES_AT_ONCE]
         result = index.search(vectors[start : start + len(part)], min(depth, len(index)))
         for query_id, rows, scores in zip(part, result.rows, result.scores, strict=True):
             there = rows >= 0
@@ -38,7 +52,7 @@ def retrieve(
 
 
 def retriever_scores(
-    run: Found, retriever: DualEncoder, queries: Mapping[str, str], texts: PassageTexts
+    run: Found, retriever: "DualEncoder", queries: Mapping[str, str], texts: PassageTexts
 ) -> Scores:
     """The inner products with the passages of ``run``, as an index would give them."""
     scored: Scores = {}
@@ -56,7 +70,7 @@ def retriever_scores(
 
 def reranker_scores(
     found: Found,
-    reranker: CrossEncoder,
+    reranker: "CrossEncoder",
     queries: Mapping[str, str],
     texts: PassageTexts,
     *,
@@ -103,5 +117,5 @@ def best_first(scores: Mapping[str, float]) -> list[str]:
 def _parts(found: Found) -> Iterator[Sequence[str]]:
     """The queries that have passages, some at a time; the others get no entry of their own."""
     asked = [query_id for query_id in found if found[query_id]]
-    for start in range(0, len(asked), _QUERIES_AT_ONCE):
-        yield asked[start : start + _QUERIES_AT_ONCE]
+    for start in range(0, len(asked), QUERIES_AT_ONCE):
+        yield asked[start : start + QUERIES_AT_ONCE]

@@ -1,7 +1,8 @@
 """The objects of a JSON file one after another, however large the file is.
 
-Training data comes as one array of gigabytes, on one line or on millions; as objects on a line
-each; or as objects that are spread over lines. Only one object is in memory at a time.
+Training data and retrieval results come as one array of gigabytes, on one line or on millions; as
+objects on a line each; as objects that are spread over lines; or, where the caller asks for it, as
+the members of one large object. Only one object is in memory at a time.
 """
 
 import codecs
@@ -14,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, NoReturn, TypeVar, cast
+from typing import BinaryIO, NamedTuple, NoReturn, TypeVar, cast
 
-from ..data.decompression import DamagedError, plain_blocks
-from ..data.lines import LONGEST_LINE, STANDARD_INPUT, MalformedError, check_paths, shown
 from ..errors import DataError
+from .decompression import DamagedError, plain_blocks
+from .lines import LONGEST_LINE, STANDARD_INPUT, MalformedError, check_paths, shown
 
 T = TypeVar("T")
 
@@ -26,6 +27,9 @@ _MARK = "\ufeff"
 _BLANKS = re.compile(r"[ \t\r\n]*")
 # A line of fields may begin with a bracket too. The rest may not have been written yet.
 _ARRAY = re.compile(r"\[[ \t\r\n]*(?:[{\]]|\Z)")
+# An object whose first member is an object itself; the last group is what that member begins with.
+_MEMBER = re.compile(r'\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:[ \t\r\n]*(\S)', re.DOTALL)
+_LONGEST_KEY = 1 << 12
 _LARGEST = LONGEST_LINE
 # How far before the end of what was read a cut number, word or escape can have begun.
 _CUT = 8
@@ -57,18 +61,27 @@ def _start_of(path: str | Path) -> BinaryIO:
     return open(path, "rb")
 
 
+class _Value(NamedTuple):
+    line: int
+    text: str
+    key: str | None = None
+
+
 class JsonStream:
     """The values of a file in the order they are in: an array's elements, or value after value.
 
-    ``number`` is the line on which the last value given begins. Raises UsageError at once for what
-    cannot be opened.
+    With ``members``, a file that is one object of objects gives those, one by one. ``number`` is
+    the line on which the last value given begins, ``key`` the key it has in such a file, else None.
+    Raises UsageError at once for what cannot be opened.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, members: bool = False) -> None:
         check_paths([path])
         self._path = path
+        self._takes_members = members
         self.name = "<stdin>" if str(path) == STANDARD_INPUT else str(path)
         self.number = 0
+        self.key: str | None = None
         self._values = self._read()
 
     @property
@@ -82,14 +95,14 @@ class JsonStream:
         if first is None:
             return None
         self._values = itertools.chain([first], self._values)
-        return first[1]
+        return first.text
 
     def parsed(self, parse: Callable[[str], T]) -> Iterator[T]:
         """``parse`` of the text of every value; its MalformedError becomes a DataError."""
         try:
-            for number, text in self._values:
-                self.number = number
-                yield parse(text)
+            for value in self._values:
+                self.number, self.key = value.line, value.key
+                yield parse(value.text)
         except MalformedError as error:
             self.fail(error.expected, error.found)
 
@@ -98,26 +111,14 @@ class JsonStream:
         line = self.number if number is None else number
         raise DataError(f"{self.name}:{line}: expected {expected}, found {found}")
 
-    def _read(self) -> Iterator[tuple[int, str]]:
+    def _read(self) -> Iterator[_Value]:
         window = _Window(self._blocks())
         try:
             is_array = window.next_character() == "["
-            if is_array:
-                window.take(1)
-            while (character := window.next_character()) not in ("", "]"):
-                yield window.line, window.value()
-                if is_array and window.next_character() == ",":
-                    window.take(1)
-                    if window.next_character() == "]":
-                        raise MalformedError("another element after the comma", "']'")
-                elif is_array and window.next_character() != "]":
-                    raise MalformedError("',' or ']' after an element", window.shown())
-            if is_array:
-                if character == "":
-                    raise MalformedError(
-                        "the end of the array, ']'", "the end of the file: is it truncated?"
-                    )
-                window.take(1)
+            if self._takes_members and window.begins_with_member():
+                yield from _members(window)
+            else:
+                yield from _elements(window, is_array)
             if window.next_character() != "":
                 raise MalformedError("nothing after the last value", window.shown())
         except MalformedError as error:
@@ -154,6 +155,47 @@ class JsonStream:
             yield decode(b"", final=True)
 
 
+def _elements(window: "_Window", is_array: bool) -> Iterator[_Value]:
+    """The elements of the array that begins here, or all values up to the end of the file."""
+    if is_array:
+        window.take(1)
+    while (character := window.next_character()) not in ("", "]"):
+        yield _Value(window.line, window.value())
+        if is_array and window.next_character() == ",":
+            window.take(1)
+            if window.next_character() == "]":
+                raise MalformedError("another element after the comma", "']'")
+        elif is_array and window.next_character() != "]":
+            raise MalformedError("',' or ']' after an element", window.shown())
+    if is_array:
+        if character == "":
+            raise MalformedError(
+                "the end of the array, ']'", "the end of the file: is it truncated?"
+            )
+        window.take(1)
+
+
+def _members(window: "_Window") -> Iterator[_Value]:
+    """The values of the object that begins here, with their keys."""
+    window.take(1)
+    while window.next_character() == '"':
+        key = json.loads(window.value(), strict=False)
+        if window.next_character() != ":":
+            raise MalformedError("':' after a key", window.shown())
+        window.take(1)
+        window.next_character()
+        yield _Value(window.line, window.value(), key)
+        if window.next_character() == ",":
+            window.take(1)
+            if window.next_character() != '"':
+                raise MalformedError("another key after the comma", window.shown())
+        elif window.next_character() not in ("}", ""):
+            raise MalformedError("',' or '}' after a value", window.shown())
+    if window.next_character() == "":
+        raise MalformedError("the end of the object, '}'", "the end of the file: is it truncated?")
+    window.take(1)
+
+
 class _Window:
     """What has been read of a text and not been taken yet."""
 
@@ -173,6 +215,13 @@ class _Window:
                 return self._text[self._start]
             if not self._read(1):
                 return ""
+
+    def begins_with_member(self) -> bool:
+        """Whether an object begins here whose first member is an object."""
+        while (match := _MEMBER.match(self._text, self._start)) is None:
+            if len(self._text) - self._start > _LONGEST_KEY or not self._read(1):
+                return False
+        return match[1] == "{"
 
     def value(self) -> str:
         """The text of the JSON value that begins here. Raises MalformedError."""
