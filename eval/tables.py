@@ -1,0 +1,393 @@
+"""Results as text: tables for a terminal, for Markdown and LaTeX, and rankings beside each other.
+
+Every function is from results to text. A mean has four decimals, and the best one of a measure is
+marked: with ``*`` in a terminal, in bold elsewhere. Means that print alike are marked alike, and
+none is where all do. Markdown and LaTeX mark with † and ‡ what differs significantly from the
+baseline; the terminal has the p-values instead, and so has Markdown in a second table.
+"""
+
+import itertools
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..text_width import cut, padded, printable, shortened, width_of
+from .results import Difference, RunResult, TopHit
+
+# A p-value below this gets a mark in Markdown and LaTeX.
+_SIGNIFICANT = 0.05
+_GAP = "  "
+# A name gets at least these columns, if it has as many, before a table is broken into blocks.
+_LEAST_LABEL = 15
+_LEAST_WIDTH = 40
+_NOTHING = "-"
+_SYSTEM = "system"
+_T_TEST, _RANDOMISATION = "†", "‡"
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<|~&$])")
+_LATEX_SPECIAL = {
+    **{each: f"\\{each}" for each in "&%_#${}"},
+    **{each: f"{{{each}}}" for each in "[]*"},  # they would be arguments of the \\ before them
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+}
+_LATEX_MARKS = {_T_TEST: r"\dagger", _RANDOMISATION: r"\ddagger"}
+
+
+class _Cell(NamedTuple):
+    text: str
+    best: bool = False
+    marks: str = ""
+
+
+class _Column(NamedTuple):
+    heading: str
+    cells: list[_Cell]
+
+
+class _Label(NamedTuple):
+    """A row's name, and the place of its system among all."""
+
+    place: int
+    text: str
+
+
+class _Table(NamedTuple):
+    """``numbered``: some names are shortened to the same, and have their place before them."""
+
+    text: str
+    numbered: bool
+
+
+def terminal_table(
+    results: Sequence[RunResult],
+    differences: Sequence[Difference] = (),
+    *,
+    width: int = 80,
+    confidence: float = 0.95,
+) -> str:
+    """One row a system, one column a measure; then a table of differences for each measure.
+
+    A table wider than ``width`` (40 at least) is broken into blocks of columns, and a name that is
+    too long shortened in its middle. ``confidence`` is that of the differences' intervals.
+    """
+    width = max(width, _LEAST_WIDTH)
+    columns = _columns(results)
+    labels = [_Label(place, printable(each.name)) for place, each in enumerate(results, 1)]
+    by_name = dict(zip((each.name for each in results), labels, strict=True))
+    tables = [_table(labels, [_starred(column) for column in columns], width)]
+    parts = [tables[0].text]
+    for group in _by_measure(differences):
+        rows = [by_name.get(each.system, _Label(0, printable(each.system))) for each in group]
+        tables.append(_table(rows, _difference_columns(group, confidence), width))
+        parts.append(f"{_title(group[0], width)}\n{tables[-1].text}")
+    notes = ["*: the best of its column."] if _has_best(columns) else []
+    if any(table.numbered for table in tables):
+        notes.append("1: 2: …: the places of the systems, where shortened names are alike.")
+    if differences:
+        notes.append(_note(_by_measure(differences)[0]))
+    if notes:
+        parts.append("\n".join(textwrap.fill(note, width) for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def changed_queries_text(
+    difference: Difference,
+    results: Sequence[RunResult],
+    queries: Mapping[str, str] | None = None,
+    passages: Mapping[str, str] | None = None,
+    *,
+    width: int = 80,
+) -> str:
+    """The queries that changed most, each with the rankings of both systems side by side.
+
+    A line has rank, passage id and grade; ``queries`` and ``passages`` (id → text) add the texts
+    that they have, cut to the width. A ranking is as long as the results keep it.
+    """
+    width = max(width, _LEAST_WIDTH)
+    kept = {each.name: each.top for each in results}
+    sides = [(name, kept.get(name, {})) for name in (difference.system, difference.baseline)]
+    title = f"{printable(difference.measure)}, what changed most: "
+    room = (width - width_of(title) - len(" against ")) // 2
+    names = [shortened(printable(name), max(room, 1)) for name, _ in sides]
+    parts = [f"{title}{names[0]} against {names[1]}"]
+    half = (width - len(_GAP)) // 2
+    for number, (query_id, ours, theirs) in enumerate(difference.changed, start=1):
+        figures = f": {ours:.4f} against {theirs:.4f}, {ours - theirs:+.4f}"
+        room = width - len(f"{number}. {figures}")
+        lines = [f"{number}. {shortened(printable(query_id), max(room, 1))}{figures}"]
+        if queries and (text := printable(queries.get(query_id, ""))):
+            lines.append(cut(f"   {text}", width))
+        left, right = (_ranking(name, top, query_id, passages or {}, half) for name, top in sides)
+        for pair in itertools.zip_longest(left, right, fillvalue=""):
+            lines.append(f"{padded(pair[0], half)}{_GAP}{pair[1]}".rstrip())
+        parts.append("\n".join(filter(None, lines)))
+    if not difference.changed:
+        parts.append("No query changed.")
+    shown = (top.get(each[0], ()) for _, top in sides for each in difference.changed)
+    if any(hit.grade is None for hits in shown for hit in hits):
+        parts.append(f"Grade {_NOTHING}: nobody judged the passage for the query.")
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(
+    results: Sequence[RunResult],
+    differences: Sequence[Difference] = (),
+    *,
+    confidence: float = 0.95,
+) -> str:
+    """One row a system, one column a measure, as GitHub reads it; then the differences."""
+    columns = _columns(results, differences)
+    rows = [[_SYSTEM, *(_markdown(column.heading) for column in columns)]]
+    for place, result in enumerate(results):
+        cells = [column.cells[place] for column in columns]
+        bold = [f"**{cell.text}**" if cell.best else cell.text for cell in cells]
+        marked = [text + cell.marks for text, cell in zip(bold, cells, strict=True)]
+        rows.append([_markdown(result.name), *marked])
+    parts = [_markdown_rows(rows), _caption(results, columns, differences, _markdown, str)]
+    for group in _by_measure(differences):
+        of = _difference_columns(group, confidence)
+        first = f"{group[0].measure}: difference from {group[0].baseline}"
+        rows = [[_markdown(first), *(column.heading for column in of)]]
+        for place, each in enumerate(group):
+            rows.append([_markdown(each.system), *(column.cells[place].text for column in of)])
+        parts.append(_markdown_rows(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex_table(results: Sequence[RunResult], differences: Sequence[Difference] = ()) -> str:
+    """A table for LaTeX with the package booktabs: one row a system, one column a measure."""
+    columns = _columns(results, differences)
+    rows = [[_SYSTEM, *(_latex(column.heading) for column in columns)]]
+    for place, result in enumerate(results):
+        cells = [column.cells[place] for column in columns]
+        bold = [rf"\textbf{{{cell.text}}}" if cell.best else cell.text for cell in cells]
+        marked = [
+            f"{text}\\rlap{{{_daggers(cell.marks)}}}" if cell.marks else text
+            for text, cell in zip(bold, cells, strict=True)
+        ]
+        rows.append([_latex(result.name), *marked])
+    heading, *body = [" & ".join(row) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{_caption(results, columns, differences, _latex, _daggers)}}}",
+            r"\label{tab:evaluation}",
+            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+            r"\toprule",
+            heading,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _columns(results: Sequence[RunResult], differences: Sequence[Difference] = ()) -> list[_Column]:
+    """The measures in the order in which they come up; before them how many queries, if that
+    varies, after them the time of a query, if it was taken."""
+    marks = {(each.system, each.measure): _significance(each) for each in differences}
+    columns = []
+    if len({result.queries for result in results}) > 1:
+        columns.append(_Column("queries", [_Cell(str(each.queries)) for each in results]))
+    for measure in dict.fromkeys(one for result in results for one in result.values):
+        means = [f"{one.mean(measure):.4f}" if measure in one.values else "" for one in results]
+        alike = len(set(filter(None, means))) == 1
+        best = "" if alike else max(filter(None, means), key=float)
+        cells = [
+            _Cell(text, text == best, marks.get((one.name, measure), ""))
+            if text
+            else _Cell(_NOTHING)
+            for text, one in zip(means, results, strict=True)
+        ]
+        columns.append(_Column(printable(measure), cells))
+    if any(result.milliseconds is not None for result in results):
+        times = [
+            _NOTHING if one.milliseconds is None else f"{one.milliseconds:.1f}" for one in results
+        ]
+        columns.append(_Column("ms/query", [_Cell(time) for time in times]))
+    return columns
+
+
+def _has_best(columns: Sequence[_Column]) -> bool:
+    return any(cell.best for column in columns for cell in column.cells)
+
+
+def _difference_columns(group: Sequence[Difference], confidence: float) -> list[_Column]:
+    """Of differences by one measure."""
+    texts = {
+        "difference": [f"{each.difference:+.4f}" for each in group],
+        f"{100 * confidence:g}% interval": [
+            f"[{each.low:+.4f}, {each.high:+.4f}]" for each in group
+        ],
+        "t-test": [_p_value(each.t_test) for each in group],
+        "random": [_p_value(each.randomisation) for each in group],
+        "won/tied/lost": [f"{each.wins}/{each.ties}/{each.losses}" for each in group],
+    }
+    return [_Column(heading, [_Cell(text) for text in of]) for heading, of in texts.items()]
+
+
+def _p_value(p_value: float) -> str:
+    return "<0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def _significance(difference: Difference) -> str:
+    found = {_T_TEST: difference.t_test, _RANDOMISATION: difference.randomisation}
+    return "".join(mark for mark, p_value in found.items() if p_value < _SIGNIFICANT)
+
+
+def _by_measure(differences: Sequence[Difference]) -> list[list[Difference]]:
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for each in differences:
+        groups.setdefault((each.baseline, each.measure), []).append(each)
+    return list(groups.values())
+
+
+def _title(difference: Difference, width: int) -> str:
+    queries = difference.wins + difference.ties + difference.losses
+    title = f"{printable(difference.measure)}: difference over {queries:,} queries from "
+    room = max(width - width_of(title), _LEAST_LABEL)
+    return shortened(title + shortened(printable(difference.baseline), room), width)
+
+
+def _note(group: Sequence[Difference]) -> str:
+    return (
+        "t-test, random: two-sided p-values of the paired t-test and of the randomisation test"
+        f"{_adjusted(group)}. Tied: equal up to 1e-9. Interval: bootstrap over queries."
+    )
+
+
+def _adjusted(group: Sequence[Difference]) -> str:
+    """What is to be said of the p-values of one measure."""
+    return f", adjusted for {len(group)} systems (Holm)" if len(group) > 1 else ""
+
+
+def _caption(
+    results: Sequence[RunResult],
+    columns: Sequence[_Column],
+    differences: Sequence[Difference],
+    escaped: Callable[[str], str],
+    mark: Callable[[str], str],
+) -> str:
+    counts = {result.queries for result in results}
+    text = "Means over queries"
+    if len(counts) == 1:
+        count = counts.pop()
+        text = f"Means over {count:,} {'query' if count == 1 else 'queries'}"
+    if _has_best(columns):
+        text += ", the best in bold"
+    if differences:
+        group = _by_measure(differences)[0]
+        text += (
+            f". {mark(_T_TEST)}: differs from {escaped(group[0].baseline)} with p below "
+            f"{_SIGNIFICANT} by a two-sided paired t-test, {mark(_RANDOMISATION)}: by a "
+            f"randomisation test{_adjusted(group)}"
+        )
+    return f"{text}."
+
+
+def _table(labels: Sequence[_Label], columns: Sequence[_Column], width: int) -> _Table:
+    """Names on the left, columns on the right; in blocks one below the other if need be."""
+    texts = [[column.heading, *(cell.text for cell in column.cells)] for column in columns]
+    filled = [[padded(one, max(map(width_of, of)), right=True) for one in of] for of in texts]
+    sizes = [len(_GAP) + width_of(of[0]) for of in filled]
+    longest = max([len(_SYSTEM), *(width_of(label.text) for label in labels)])
+    left = width - sum(sizes)
+    if left < min(longest, _LEAST_LABEL):
+        left = max(width // 3, _LEAST_LABEL)
+    left = min(longest, left)
+    names, numbered = _short_labels(labels, left)
+    blocks: list[list[list[str]]] = []
+    room = 0
+    for column, size in zip(filled, sizes, strict=True):
+        if not blocks or room < size:
+            blocks.append([])
+            room = width - left
+        blocks[-1].append(column)
+        room -= size
+    text = "\n\n".join(
+        "\n".join(
+            _GAP.join([padded(name, left), *cells]).rstrip()
+            for name, *cells in zip([_SYSTEM, *names], *block, strict=True)
+        )
+        for block in blocks or [[]]
+    )
+    return _Table(text, numbered)
+
+
+def _starred(column: _Column) -> _Column:
+    """A place for the star behind every figure, so that figures stay below one another."""
+    if not any(cell.best for cell in column.cells):
+        return column
+    cells = [_Cell(cell.text + ("*" if cell.best else " ")) for cell in column.cells]
+    return _Column(f"{column.heading} ", cells)
+
+
+def _short_labels(labels: Sequence[_Label], width: int) -> tuple[list[str], bool]:
+    """In at most ``width`` columns. Where two are then alike, all have their place before them; the
+    second value says whether that is so."""
+    short = [shortened(label.text, width) for label in labels]
+    if len(set(short)) == len(short):
+        return short, False
+    places = [f"{label.place}: " for label in labels]
+    return [
+        place + shortened(label.text, width - len(place))
+        for place, label in zip(places, labels, strict=True)
+    ], True
+
+
+def _ranking(
+    name: str,
+    top: Mapping[str, tuple[TopHit, ...]],
+    query_id: str,
+    passages: Mapping[str, str],
+    width: int,
+) -> list[str]:
+    """One side: the system's name, then a line for each passage and one for its text."""
+    room = width - 12  # beside a rank of three digits and the grade
+    lines = [f"     {padded(shortened(printable(name), room), room)}  grade"]
+    hits = top.get(query_id, ())
+    for rank, hit in enumerate(hits, start=1):
+        grade = _NOTHING if hit.grade is None else str(hit.grade)
+        passage_id = padded(shortened(printable(hit.passage_id), room), room)
+        lines.append(f"{rank:>3}  {passage_id}  {grade:>5}")
+        if passages:
+            lines.append(cut(f"     {printable(passages.get(hit.passage_id, ''))}", width))
+    if not hits:
+        lines.append("     nothing found" if top else "     its ranking was not kept")
+    return lines
+
+
+def _markdown_rows(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the heading; the first column is of names, the others are of numbers."""
+    sizes = [max(3, *map(width_of, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * sizes[0], *("-" * (size - 1) + ":" for size in sizes[1:])]
+    return "\n".join(
+        "| "
+        + " | ".join(padded(cell, sizes[at], right=at > 0) for at, cell in enumerate(row))
+        + " |"
+        for row in (rows[0], rule, *rows[1:])
+    )
+
+
+def _markdown(text: str) -> str:
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", printable(text))
+
+
+def _latex(text: str) -> str:
+    escaped = "".join(_LATEX_SPECIAL.get(each, each) for each in printable(text))
+    return re.sub("-(?=-)", "-{}", escaped)  # or two would become one dash
+
+
+def _daggers(marks: str) -> str:
+    return f"$^{{{''.join(_LATEX_MARKS[each] for each in marks)}}}$" if marks else ""
