@@ -1,11 +1,14 @@
 """Readers for the field's file formats, and the records they give."""
 
 from .corpus import CorpusReader
+from .datasets import Dataset, dataset_names, open_dataset
+from .dpr_results import DprHit, DprResult, read_dpr_results, write_dpr_results
 from .lines import iter_lines
 from .passage_formats import CORPUS_FORMATS, CorpusFormat
 from .qrels import QRELS_FORMATS, QrelsFormat, read_qrels
 from .queries import QUERY_FORMATS, QueryFormat, read_queries
 from .records import NO_METADATA, Judgement, Passage, Query, RunEntry, join_title
+from .run_groups import RunGroup, read_run_groups
 from .runs import RUN_FORMATS, RunFormat, read_run, write_run
 
 __all__ = [
@@ -16,6 +19,9 @@ __all__ = [
     "RUN_FORMATS",
     "CorpusFormat",
     "CorpusReader",
+    "Dataset",
+    "DprHit",
+    "DprResult",
     "Judgement",
     "Passage",
     "QrelsFormat",
@@ -23,10 +29,16 @@ __all__ = [
     "QueryFormat",
     "RunEntry",
     "RunFormat",
+    "RunGroup",
+    "dataset_names",
     "iter_lines",
     "join_title",
+    "open_dataset",
+    "read_dpr_results",
     "read_qrels",
     "read_queries",
     "read_run",
+    "read_run_groups",
+    "write_dpr_results",
     "write_run",
 ]

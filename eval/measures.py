@@ -11,6 +11,10 @@ that papers print. Four of its habits decide what a score means:
   before "p10". A search has another rule, so a list with ties may be ordered otherwise than it was
   shown.
 * nDCG takes the relevance grade itself as gain, not 2 to its power. Grades below 0 gain nothing.
+
+Judged@k, the share of the first k passages (of all, where there are fewer) that have a judgement of
+any grade, is made of trec_eval's P@k too, with every judgement taken for relevant: ir_measures' own
+Judged@k has another order for equal scores.
 """
 
 import math
@@ -22,7 +26,7 @@ from typing import Any
 
 from ..errors import UsageError
 
-_KNOWN = ("nDCG", "RR", "R", "AP", "P", "Success", "Rprec", "Bpref")
+_KNOWN = ("nDCG", "RR", "R", "AP", "P", "Success", "Rprec", "Bpref", "Judged")
 _ALIASES = {
     "NDCG": "nDCG",
     "MRR": "RR",
@@ -32,7 +36,7 @@ _ALIASES = {
     "RPrec": "Rprec",
     "BPref": "Bpref",
 }
-_NEEDS_CUTOFF = frozenset({"P", "R", "Success"})
+_NEEDS_CUTOFF = frozenset({"P", "R", "Success", "Judged"})
 # Numbers from 1 on, and not too long: trec_eval ends the process at others.
 _OPTION = r"(?:rel=[1-9][0-9]{0,5}|judged_only=(?:True|False))"
 _FORM = re.compile(rf"([A-Za-z]+)(\({_OPTION}(?:, ?{_OPTION})*\))?(?:@([1-9][0-9]{{0,5}}))?")
@@ -57,10 +61,16 @@ def evaluate(
         raise UsageError(f'expected a list of measures, found one: write ["{measures}"]')
     parsed = {name: _parse(name, ir_measures) for name in measures}
     values: dict[str, dict[str, float]] = {name: dict.fromkeys(qrels, 0.0) for name in parsed}
-    results = _results(set(_uncut(parsed).values()), _checked_run(run, qrels), qrels, ir_measures)
-    for name, measure in parsed.items():
+    checked = _checked_run(run, qrels)
+    shares = {name: each for name, each in parsed.items() if each.NAME == "Judged"}
+    for name, measure in shares.items():
+        values[name].update(_judged_shares(measure.params["cutoff"], checked, qrels, ir_measures))
+    asked = _uncut({name: each for name, each in parsed.items() if name not in shares})
+    results = _results(set(asked.values()), checked, qrels, ir_measures)
+    for name in asked:
+        measure = parsed[name]
         cutoff = measure.params.get("cutoff")
-        for query_id, value in results[_uncut(parsed)[name]].items():
+        for query_id, value in results[asked[name]].items():
             # trec_eval has no cutoff for the reciprocal rank; a rank is beyond k or it is not
             beyond = measure.NAME == "RR" and cutoff and value and round(1 / value) > cutoff
             values[name][query_id] = 0.0 if beyond else value
@@ -98,16 +108,37 @@ def _results(
     return results
 
 
+def _judged_shares(
+    cutoff: int,
+    run: dict[str, dict[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
+    ir_measures: ModuleType,
+) -> dict[str, float]:
+    """P@k with every judgement as a relevant one, of the passages that there are."""
+    precision = ir_measures.P @ cutoff
+    judged = {query_id: dict.fromkeys(of, 1) for query_id, of in qrels.items()}
+    shares = _results({precision}, run, judged, ir_measures)[precision]
+    return {
+        query_id: round(share * cutoff) / min(cutoff, len(run[query_id]))
+        for query_id, share in shares.items()
+        if run.get(query_id)
+    }
+
+
 def _checked_run(
     run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, float]]:
     """The judged queries' scores as the float of Python that pytrec_eval asks for."""
     checked = {
-        query_id: {passage_id: float(score) for passage_id, score in scores.items()}
+        query_id: scores
+        if type(scores) is dict and set(map(type, scores.values())) <= {float}
+        else {passage_id: float(score) for passage_id, score in scores.items()}
         for query_id, scores in run.items()
         if query_id in qrels
     }
     for query_id, scores in checked.items():
+        if all(map(math.isfinite, scores.values())):
+            continue
         for passage_id, score in scores.items():
             if not math.isfinite(score):
                 raise UsageError(
@@ -153,7 +184,7 @@ def _cure(name: str) -> str:
     names = {**{each: each for each in _KNOWN}, **_ALIASES}
     alike = next((known for each, known in names.items() if each.casefold() == word), None)
     if alike is None:
-        return "expected one of nDCG@k, RR@k, R@k, P@k, Success@k, AP, Rprec and Bpref"
+        return "expected one of nDCG@k, RR@k, R@k, P@k, Success@k, Judged@k, AP, Rprec and Bpref"
     cutoff = re.search(r"(?<![0-9])[1-9][0-9]{0,5}\Z", name)
     if cutoff or alike in _NEEDS_CUTOFF or "@" in name:
         return f'write "{alike}@{cutoff[0] if cutoff else 10}"'
