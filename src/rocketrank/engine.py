@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from .data.records import Passage
 from .errors import RocketRankError, UsageError
-from .eval.fusion import fused_scores
 
 if TYPE_CHECKING:
     from .inference import EngineName, Precision
@@ -329,6 +328,8 @@ def _rerank(
     reranker: Reranker, queries: Sequence[str], found: list[list[Hit]], weight: float
 ) -> list[list[Hit]]:
     """Stage two: every list in the order of the fused scores; weight 0 is the re-ranker alone."""
+    from .eval.fusion import fused_scores
+
     pairs = [
         (query, Passage(hit.id, hit.text, hit.title).full_text)
         for query, hits in zip(queries, found, strict=True)

@@ -17,6 +17,7 @@ from ..errors import RocketRankError, UsageError
 from .convert import convert
 from .demo import demo
 from .doctor import doctor
+from .evaluate import evaluate
 from .index import index
 from .info import info
 from .lists import lists
@@ -121,6 +122,13 @@ app.command(
         "rq train --pipeline scifact-cpu --data SCIFACT --output run"
     )
 )(_guarded(train))
+app.command(
+    "eval",
+    epilog=_example(
+        "rq eval bm25.trec dense.trec --qrels qrels.txt --preset dl --baseline bm25.trec\n"
+        "rq eval --index corpus.index --queries queries.tsv --qrels qrels.txt"
+    ),
+)(_guarded(evaluate))
 app.command(
     epilog=_example(
         "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"

@@ -106,7 +106,7 @@ def search(
     if fuse is not None and reranker is None:
         raise UsageError(f"--fuse ({fuse}) needs --reranker, the model whose scores it adds to")
     check_search_options(k, rerank_depth)
-    asked_fusion = _parse_fuse(fuse)
+    asked_fusion = parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
     with SearchEngine.open(
         directory,
@@ -160,7 +160,7 @@ def _check(
         raise UsageError("nothing to look for; give a question, or --queries FILE (- is stdin)")
 
 
-def _parse_fuse(text: str | None) -> "Fuse | None":
+def parse_fuse(text: str | None) -> "Fuse | None":
     """``--fuse`` as the engine takes it, refused before anything is loaded."""
     from ..engine import check_fuse
 

@@ -1,0 +1,145 @@
+"""Searching an index with the queries of a test set, and what each stage finds written as runs."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data.records import Passage, Query
+from .durable import explained_write, replacing
+from .engine import Hit, Reranker, SearchEngine
+from .errors import UsageError
+from .eval.fusion import fused_scores
+
+STAGE_ONE = "stage one"
+_QUERIES_AT_ONCE = 64
+
+
+class StageRun(NamedTuple):
+    """A run in TREC's format. ``depth`` is how many passages were re-ranked; 0 is stage one.
+
+    ``milliseconds`` is what a query took, searched among many: encoding the query, the index, the
+    texts and the re-ranker.
+    """
+
+    name: str
+    depth: int
+    path: Path
+    milliseconds: float
+
+
+def check_depths(depths: Sequence[int], k: int, *, reranks: bool) -> list[int]:
+    """The depths in rising order, each once, stage one's 0 always among them.
+
+    Raises UsageError for one below 0 or above ``k``, and for one above 0 without a re-ranker.
+    """
+    if k < 1:
+        raise UsageError(f"k ({k}) must be at least 1")
+    for depth in depths:
+        if depth < 0 or depth > k:
+            raise UsageError(
+                f"a re-ranking depth is {depth}: expected 0 (stage one alone) to the {k} passages "
+                "that stage one finds (--k)"
+            )
+        if depth and not reranks:
+            raise UsageError(f"re-ranking the first {depth} needs --reranker, the model that reads")
+    return sorted({0, *depths})
+
+
+def write_stage_runs(
+    engine: SearchEngine,
+    queries: Sequence[Query],
+    folder: Path,
+    *,
+    k: int,
+    depths: Sequence[int],
+    weight: float = 0.0,
+    progress: bool = False,
+) -> list[StageRun]:
+    """Search every query ``k`` deep and write a run for each of ``depths`` into ``folder``.
+
+    A pair is scored once, whatever the depths. A list's first ``depth`` passages are in the order
+    of ``reranker + weight * retriever``; those below follow in stage one's order, with scores that
+    go down from the lowest above them, so that recall far down is not cut off. The files appear
+    together when all queries are answered. Raises RocketRankError.
+    """
+    depths = check_depths(depths, k, reranks=engine.reranker is not None)
+    first = SearchEngine(engine.index, engine.retriever)
+    names = [_name(depth) for depth in depths]
+    paths = [folder / f"{name.replace(' ', '-')}.trec" for name in names]
+    seconds = np.zeros(len(depths))
+    with explained_write(folder), ExitStack() as stack:
+        files = [
+            stack.enter_context(open(stack.enter_context(replacing(path)), "w", encoding="utf-8"))
+            for path in paths
+        ]
+        answers = first.search_stream([each.text for each in queries], k=k, progress=progress)
+        for part, found in _timed_parts(queries, answers, seconds):
+            scores: list[list[float]] = [[] for _ in part]
+            for number, depth in enumerate(depths):
+                if depth and engine.reranker is not None:
+                    began = time.perf_counter()
+                    _score_more(engine.reranker, part, found, scores, depth)
+                    seconds[number:] += time.perf_counter() - began
+                for query, hits, logits in zip(part, found, scores, strict=True):
+                    _write(files[number], query.id, _ordered(hits, logits, weight))
+    milliseconds = (seconds * 1000 / max(1, len(queries))).tolist()
+    return list(map(StageRun, names, depths, paths, milliseconds))
+
+
+def _name(depth: int) -> str:
+    return f"re-ranked {depth}" if depth else STAGE_ONE
+
+
+def _timed_parts(
+    queries: Sequence[Query], answers: Iterator[list[Hit]], seconds: NDArray[np.float64]
+) -> Iterator[tuple[Sequence[Query], list[list[Hit]]]]:
+    """Some queries with their hits at a time; what finding them took is added to ``seconds``."""
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        part = queries[start : start + _QUERIES_AT_ONCE]
+        began = time.perf_counter()
+        found = list(islice(answers, len(part)))
+        seconds += time.perf_counter() - began
+        yield part, found
+
+
+def _score_more(
+    reranker: Reranker,
+    queries: Sequence[Query],
+    found: Sequence[Sequence[Hit]],
+    scores: Sequence[list[float]],
+    depth: int,
+) -> None:
+    """Score what of each list's first ``depth`` has no score yet."""
+    pairs = [
+        (query.text, Passage(hit.id, hit.text, hit.title).full_text)
+        for query, hits, own in zip(queries, found, scores, strict=True)
+        for hit in hits[len(own) : depth]
+    ]
+    logits = iter(reranker.score(pairs).tolist() if pairs else [])
+    for hits, own in zip(found, scores, strict=True):
+        own += islice(logits, len(hits[len(own) : depth]))
+
+
+def _ordered(
+    hits: Sequence[Hit], logits: Sequence[float], weight: float
+) -> list[tuple[str, float]]:
+    """Passages and scores, best first: the re-ranked ones, then the others in their own order."""
+    if not logits:
+        return [(hit.id, hit.score) for hit in hits]
+    fused = fused_scores([hit.score for hit in hits[: len(logits)]], logits, weight)
+    order = np.argsort(-fused, kind="stable").tolist()
+    below = float(fused.min())
+    reranked = [(hits[place].id, float(fused[place])) for place in order]
+    rest = hits[len(logits) :]
+    return reranked + [(hit.id, below - number) for number, hit in enumerate(rest, start=1)]
+
+
+def _write(file: IO[str], query_id: str, ranked: Sequence[tuple[str, float]]) -> None:
+    for rank, (passage_id, score) in enumerate(ranked, start=1):
+        file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} rocketrank\n")
