@@ -1,0 +1,221 @@
+"""``rq eval``: how good runs or an index are."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import UsageError
+from . import options
+
+OUTPUTS = (".json", ".tsv", ".md", ".tex", ".html")
+
+
+def evaluate(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN…",
+            help="Runs (TREC, MS MARCO, JSON lines), DPR's retrieval JSON, or earlier results.",
+            show_default=False,
+        ),
+    ] = None,
+    qrels: Annotated[
+        str | None, typer.Option("--qrels", metavar="FILE", help="Relevance judgements.")
+    ] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measures", "-m", metavar="NAMES", help="Such as nDCG@10,R@100,AP(rel=2),Judged@10."
+        ),
+    ] = None,
+    preset: Annotated[
+        Literal["msmarco", "dl", "beir", "nq"] | None,
+        typer.Option(
+            "--preset", help="The measures of a collection.", show_default="beir, or the data set's"
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", metavar="RUN", help="Compare the others with this one."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", metavar="NAME", help="Queries and judgements of a public data set."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Where the data set has been unpacked."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="Its part.", show_default="the usual one"),
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar="FILE", help="Queries, with their answers for nq."),
+    ] = None,
+    passages: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--passages", metavar="PLACE", help="An index or corpus files, for passages' texts."
+        ),
+    ] = None,
+    regex: Annotated[
+        bool, typer.Option("--regex", help="Answers are regular expressions (CuratedTREC).")
+    ] = False,
+    order: Annotated[
+        Literal["score", "rank"] | None,
+        typer.Option(
+            "--order",
+            help="What orders a run: its scores, as in trec_eval, or its ranks.",
+            show_default="score; rank for nq",
+        ),
+    ] = None,
+    missing: Annotated[
+        Literal["zero", "skip"],
+        typer.Option("--missing", help="Judged queries that a run lacks count 0 or do not count."),
+    ] = "zero",
+    drop_self: Annotated[
+        bool | None,
+        typer.Option(
+            "--drop-self/--keep-self",
+            help="Leave out a passage that has the query's own id.",
+            show_default="keep; drop for BEIR's data sets",
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="DIR", help="Search this index instead of reading runs."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The retriever, if it moved.")
+    ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option("--reranker", metavar="MODEL", help="A cross-encoder for the second stage."),
+    ] = None,
+    k: Annotated[
+        int, typer.Option("--k", metavar="K", help="How many passages stage one finds.")
+    ] = 1000,
+    rerank_depth: Annotated[
+        int | None,
+        typer.Option(
+            "--rerank-depth",
+            metavar="N",
+            help="How many the re-ranker reads.",
+            show_default="100, or K",
+        ),
+    ] = None,
+    sweep_depth: Annotated[
+        str | None,
+        typer.Option("--sweep-depth", metavar="N,N,…", help="Several depths: quality and time."),
+    ] = None,
+    fuse: Annotated[
+        str | None,
+        typer.Option("--fuse", metavar="auto|WEIGHT", help="As in rq search."),
+    ] = None,
+    keep_runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", help="Keep the runs of the index's stages here."),
+    ] = None,
+    changed: Annotated[
+        int, typer.Option("--changed", metavar="N", help="Show N queries that changed most.")
+    ] = 0,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Also write results: .json, .tsv (by query), .md, .tex or .html, as often as "
+            "wanted.",
+        ),
+    ] = None,
+    dpr_output: Annotated[
+        Path | None,
+        typer.Option("--dpr-output", metavar="FILE", help="DPR's retrieval JSON of the run, nq."),
+    ] = None,
+    json: options.Json = False,
+    device: options.Device = "cpu",
+    precision: options.Precision = "auto",
+    engine: options.Engine = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """Measure runs or an index, and compare them.
+
+    Standard measures are trec_eval's own code. What a figure rests on (ties, missing or unjudged
+    queries, duplicates) is said beside it.
+    """
+    texts = {"--qrels": qrels, "--dataset": dataset, "--queries": queries, "--baseline": baseline}
+    texts |= {"--model": model, "--reranker": reranker, "--split": split, "--fuse": fuse}
+    for option, value in texts.items():
+        options.refuse_empty(option, value)
+    _check_outputs([*(output or []), *([dpr_output] if dpr_output else [])], output or [])
+    from .evaluation_runs import Asked, Searched, measured
+    from .evaluation_shown import show
+
+    searched = None
+    needs_index = {
+        "--model": model,
+        "--reranker": reranker,
+        "--rerank-depth": rerank_depth,
+        "--sweep-depth": sweep_depth,
+        "--fuse": fuse,
+        "--runs": keep_runs,
+    }
+    if index is not None:
+        searched = Searched(
+            index=index,
+            model=model,
+            reranker=reranker,
+            k=k,
+            rerank_depth=rerank_depth,
+            sweep_depth=sweep_depth,
+            fuse=fuse,
+            keep=keep_runs,
+            device=device,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+        )
+    else:
+        for option, given in needs_index.items():
+            if given is not None:
+                raise UsageError(f"{option} ({given}) needs --index, the index to search")
+    asked = Asked(
+        runs=tuple(runs or ()),
+        searched=searched,
+        qrels=qrels,
+        measures=tuple(measures or ()),
+        preset=preset,
+        baseline=baseline,
+        dataset=dataset,
+        data=data,
+        split=split,
+        queries=queries,
+        passages=tuple(passages or ()),
+        regex=regex,
+        order=order,
+        missing=missing,
+        drop_self=drop_self,
+        changed=changed,
+        dpr_output=dpr_output,
+    )
+    show(measured(asked), output or [], changed=changed, json=json)
+
+
+def _check_outputs(every: list[Path], by_suffix: list[Path]) -> None:
+    """Refused before anything is read: a long evaluation is not to end without its files."""
+    for path in every:
+        if path.is_dir():
+            raise UsageError(f"--output ({path}) is a folder; name a file in it")
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"--output ({path}) is in a folder that does not exist; make it first")
+    for path in by_suffix:
+        if path.suffix not in OUTPUTS:
+            raise UsageError(
+                f"--output ({path}) must end in {', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]}, which "
+                "says what is written"
+            )

@@ -1,0 +1,91 @@
+"""Results of ``rq eval`` on the terminal and in files."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..durable import write_durably
+from ..eval import (
+    changed_queries_text,
+    json_document,
+    latex_table,
+    markdown_table,
+    terminal_table,
+    write_json,
+    write_page,
+    write_per_query_tsv,
+)
+from .evaluation_runs import Evaluation
+from .show import style_of_output
+
+_MOST_WITH_TEXTS = 1000
+_log = logging.getLogger(__name__)
+
+
+def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool) -> None:
+    """Notes on standard error, tables on standard output, and the files that were asked for."""
+    for name, sentences in found.notes.items():
+        for sentence in sentences:
+            _log.warning("%s: %s", name, sentence)
+    if json:
+        document = json_document(found.results, found.differences, details=found.details)
+        sys.stdout.write(document.decode())
+    else:
+        width = style_of_output().width
+        sys.stdout.write(terminal_table(found.results, found.differences, width=width))
+        for difference in found.differences if changed else ():
+            if difference.measure == found.results[0].measures[0]:
+                shown = difference._replace(changed=difference.changed[:changed])
+                text = changed_queries_text(
+                    shown, found.results, found.queries, found.passages, width=width
+                )
+                sys.stdout.write(f"\n{text}")
+    for path in outputs:
+        _WRITERS[path.suffix](path, found)
+        print(f"Wrote {path}.", file=sys.stderr)
+
+
+def _write_json(path: Path, found: Evaluation) -> None:
+    write_json(path, found.results, found.differences, details=found.details)
+
+
+def _write_tsv(path: Path, found: Evaluation) -> None:
+    write_per_query_tsv(path, found.results)
+
+
+def _write_markdown(path: Path, found: Evaluation) -> None:
+    _write_text(path, markdown_table(found.results, found.differences))
+
+
+def _write_latex(path: Path, found: Evaluation) -> None:
+    _write_text(path, latex_table(found.results, found.differences))
+
+
+def _write_text(path: Path, text: str) -> None:
+    write_durably(path, [text.encode("utf-8", "replace")], cure="name another file or make room")
+
+
+def _write_html(path: Path, found: Evaluation) -> None:
+    # a page with the texts of thousands of lists is too large to open
+    passages = found.passages if found.results[0].queries <= _MOST_WITH_TEXTS else None
+    about = found.details.get("qrels") or found.details.get("queries") or path.stem
+    write_page(
+        path,
+        found.results,
+        found.differences,
+        title=f"Evaluation: {about}",
+        queries=found.queries,
+        passages=passages,
+        notes=found.notes,
+        costs=found.costs,
+    )
+
+
+_WRITERS: dict[str, Callable[[Path, Evaluation], None]] = {
+    ".json": _write_json,
+    ".tsv": _write_tsv,
+    ".md": _write_markdown,
+    ".tex": _write_latex,
+    ".html": _write_html,
+}
