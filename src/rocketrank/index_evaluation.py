@@ -106,6 +106,7 @@ def _timed_parts(
         found = list(islice(answers, len(part)))
         seconds += time.perf_counter() - began
         yield part, found
+    next(answers, None)  # its end, with which a progress bar is full
 
 
 def _score_more(

@@ -1,5 +1,6 @@
 """``rq eval`` as it is typed: figures, comparisons, files, and sentences for what is wrong."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -46,6 +47,7 @@ def rq_eval(
     files |= {"nq.qa.csv": QUESTIONS, "psgs.tsv": PASSAGES}
     for name, content in files.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "0.qrels").write_text("0 0 1 1\n")
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> Done:
@@ -192,10 +194,89 @@ def test_a_data_set_brings_its_judgements_and_measures(rq_eval: Run, shared_data
         (["good.trec", "--preset", "nq"], "give --queries, a file with answers"),
         (["qrels", "--qrels", "qrels"], "qrels:1: expected a whole number as rank"),
         (["good.trec", "--qrels", "good.trec"], "good.trec:1: expected judgements"),
+        (["good.trec", "--qrels", "qrels", "-m", ","], "--measures is empty"),
+        (["good.trec", "--qrels", "qrels", "--k", "5"], "--k (5) needs --index"),
+        (["good.trec", "--qrels", "qrels", "--device", "gpu"], "--device (gpu) needs --index"),
+        (["good.trec", "--qrels", "qrels", "--changed", "3"], "--changed (3) needs --baseline"),
+        (["good.trec", "--qrels", "qrels", "--regex"], "--regex needs --preset nq"),
+        (["good.trec", "./good.trec", "--qrels", "qrels"], "run ./good.trec is given twice"),
+        (["-", "--qrels", "-"], "standard input can be read once"),
+        (["--index", "i", "--queries", "nq.qa.csv"], "there are no judgements: give --qrels"),
+        (["good.trec", "--preset", "nq", "--missing", "skip"], "--missing (skip) is for judg"),
+        (["good.trec", "--preset", "nq", "--qrels", "qrels"], "--qrels (qrels) is for judg"),
+        (["psgs.tsv", "--qrels", "qrels", "--output", "psgs.tsv"], "would write over what is read"),
+        (
+            ["good.trec", "--qrels", "qrels", "--output", "a.md", "--output", "./a.md"],
+            "--output (a.md) would write over another output",
+        ),
+        (
+            ["good.trec", "--preset", "nq", "--dpr-output", "nq.qa.csv", "--queries", "nq.qa.csv"],
+            "--dpr-output (nq.qa.csv) would write over what is read",
+        ),
+        (
+            ["--index", "i", "--queries", "nq.qa.csv", "--qrels", "0.qrels", "--baseline", "x"],
+            "--baseline (x) is none of the stages: name one of stage one",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(rq_eval: Run, arguments: list[str], said: str) -> None:
     assert said in refused(rq_eval(*arguments))
+
+
+def test_judgements_from_standard_input_are_for_all_runs(
+    rq_eval: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(QRELS.encode())))
+    piped = rq_eval("good.trec", "poor.trec", "--qrels", "-")
+    assert piped == rq_eval("good.trec", "poor.trec", "--qrels", "qrels")
+
+
+def test_a_run_from_standard_input_is_judged_by_answers(
+    rq_eval: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = "0 Q0 2 1 9 x\n0 Q0 1 2 8 x\n1 Q0 2 1 9 x\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(run.encode())))
+    done = rq_eval("-", "--preset", "nq", "--queries", "nq.qa.csv", "--passages", "psgs.tsv")
+    assert re.search(r"-\s+0\.0000\s+0\.5000\s+0\.5000\s+0\.5000", done.out)
+
+
+def test_only_the_answer_measures_that_are_asked_for_are_shown(rq_eval: Run) -> None:
+    Path("run.trec").write_text("0 Q0 1 1 8 x\n")
+    given = ("run.trec", "-m", "top-5", "--queries", "nq.qa.csv", "--passages", "psgs.tsv")
+    assert rq_eval(*given).out.split() == ["system", "top-5", "run", "0.5000"]
+
+
+def test_results_by_answers_are_a_system_again(rq_eval: Run) -> None:
+    Path("run.trec").write_text("0 Q0 1 1 8 x\n")
+    given = ("--preset", "nq", "--queries", "nq.qa.csv", "--passages", "psgs.tsv")
+    table = rq_eval("run.trec", *given, "--output", "found.json").out
+    assert rq_eval("found.json").out == table
+    assert rq_eval("found.json", "--preset", "nq").out == table
+
+
+def test_questions_without_answers_are_refused(rq_eval: Run) -> None:
+    Path("run.trec").write_text("0 Q0 1 1 8 x\n")
+    Path("questions.tsv").write_text("0\twho\n1\twhere\n")
+    given = ("run.trec", "--preset", "nq", "--queries", "questions.tsv", "--passages", "psgs.tsv")
+    assert "has 2 questions and no answers" in refused(rq_eval(*given))
+
+
+def test_retrieval_results_of_dpr_without_the_preset_are_told_how(rq_eval: Run) -> None:
+    Path("dpr.json").write_text('[{"question": "q", "answers": ["a"], "ctxs": []}]')
+    assert "dpr.json is DPR's retrieval results" in refused(rq_eval("dpr.json"))
+
+
+def test_a_measure_that_earlier_results_lack_is_told(rq_eval: Run) -> None:
+    rq_eval("good.trec", "--qrels", "qrels", "-m", "MRR@10", "--output", "earlier.json")
+    done = rq_eval("earlier.json", "poor.trec", "--qrels", "qrels", "-m", "MRR@10,AP")
+    assert "note: earlier.json has no AP of good" in done.err
+    assert "taken as they are" in done.err
+
+
+def test_the_baseline_may_be_the_file_of_earlier_results(rq_eval: Run) -> None:
+    rq_eval("good.trec", "--qrels", "qrels", "-m", "MRR@10", "--output", "earlier.json")
+    given = ("earlier.json", "poor.trec", "--qrels", "qrels", "-m", "MRR@10", "--baseline")
+    assert rq_eval(*given, "earlier.json").out == rq_eval(*given, "good").out
 
 
 def test_an_unknown_baseline_is_refused_with_the_names_there_are(rq_eval: Run) -> None:

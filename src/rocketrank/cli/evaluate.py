@@ -1,14 +1,65 @@
 """``rq eval``: how good runs or an index are."""
 
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
 from . import options
 
+if TYPE_CHECKING:
+    from ..inference import EngineName, Precision
+
 OUTPUTS = (".json", ".tsv", ".md", ".tex", ".html")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """An index to be searched, as the options name it."""
+
+    index: Path
+    model: str | None
+    reranker: str | None
+    k: int
+    rerank_depth: int | None
+    sweep_depth: str | None
+    fuse: str | None
+    keep: Path | None
+    device: str
+    precision: "Precision"
+    engine: "EngineName"
+    threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The options of ``rq eval``; what a data set says fills in what was not given."""
+
+    runs: tuple[str, ...]
+    searched: Searched | None
+    qrels: str | None
+    measures: tuple[str, ...]
+    preset: str | None
+    baseline: str | None
+    dataset: str | None
+    data: Path | None
+    split: str | None
+    queries: str | None
+    passages: tuple[str, ...]
+    regex: bool
+    order: Literal["score", "rank"] | None
+    missing: Literal["zero", "skip"]
+    drop_self: bool | None
+    changed: int
+    dpr_output: Path | None
+
+    @property
+    def by_answers(self) -> bool:
+        return self.measures[0].startswith("top-")
 
 
 def evaluate(
@@ -71,7 +122,7 @@ def evaluate(
         typer.Option(
             "--order",
             help="What orders a run: its scores, as in trec_eval, or its ranks.",
-            show_default="score; rank for nq",
+            show_default="score; rank for nq and for an index",
         ),
     ] = None,
     missing: Annotated[
@@ -98,8 +149,15 @@ def evaluate(
         typer.Option("--reranker", metavar="MODEL", help="A cross-encoder for the second stage."),
     ] = None,
     k: Annotated[
-        int, typer.Option("--k", metavar="K", help="How many passages stage one finds.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            "--k",
+            metavar="K",
+            min=1,
+            help="How many passages stage one finds.",
+            show_default="1000",
+        ),
+    ] = None,
     rerank_depth: Annotated[
         int | None,
         typer.Option(
@@ -122,7 +180,8 @@ def evaluate(
         typer.Option("--runs", metavar="DIR", help="Keep the runs of the index's stages here."),
     ] = None,
     changed: Annotated[
-        int, typer.Option("--changed", metavar="N", help="Show N queries that changed most.")
+        int,
+        typer.Option("--changed", metavar="N", min=0, help="Show N queries that changed most."),
     ] = 0,
     output: Annotated[
         list[Path] | None,
@@ -152,8 +211,17 @@ def evaluate(
     texts |= {"--model": model, "--reranker": reranker, "--split": split, "--fuse": fuse}
     for option, value in texts.items():
         options.refuse_empty(option, value)
-    _check_outputs([*(output or []), *([dpr_output] if dpr_output else [])], output or [])
-    from .evaluation_runs import Asked, Searched, measured
+    for each in measures or ():
+        options.refuse_empty("--measures", each.strip(", \t"))
+    _check_outputs(
+        [*(("--output", each) for each in output or ()), ("--dpr-output", dpr_output)],
+        read=[*(runs or ()), *(passages or ()), *(each for each in (qrels, queries) if each)],
+    )
+    if keep_runs and keep_runs.exists() and not keep_runs.is_dir():
+        raise UsageError(f"--runs ({keep_runs}) must be a folder, found a file; name another")
+    if changed and baseline is None and index is None:
+        raise UsageError(f"--changed ({changed}) needs --baseline, the run to compare with")
+    from .evaluation_runs import measured
     from .evaluation_shown import show
 
     searched = None
@@ -164,13 +232,18 @@ def evaluate(
         "--sweep-depth": sweep_depth,
         "--fuse": fuse,
         "--runs": keep_runs,
+        "--k": k,
+        "--threads": threads,
+        "--device": None if device == "cpu" else device,
+        "--precision": None if precision == "auto" else precision,
+        "--engine": None if engine == "auto" else engine,
     }
     if index is not None:
         searched = Searched(
             index=index,
             model=model,
             reranker=reranker,
-            k=k,
+            k=1000 if k is None else k,
             rerank_depth=rerank_depth,
             sweep_depth=sweep_depth,
             fuse=fuse,
@@ -206,16 +279,29 @@ def evaluate(
     show(measured(asked), output or [], changed=changed, json=json)
 
 
-def _check_outputs(every: list[Path], by_suffix: list[Path]) -> None:
+def _check_outputs(files: Iterable[tuple[str, Path | None]], *, read: Sequence[str]) -> None:
     """Refused before anything is read: a long evaluation is not to end without its files."""
-    for path in every:
+    taken = {os.path.abspath(each): "what is read" for each in read}
+    for option, path in files:
+        if path is None:
+            continue
         if path.is_dir():
-            raise UsageError(f"--output ({path}) is a folder; name a file in it")
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"--output ({path}) is in a folder that does not exist; make it first")
-    for path in by_suffix:
-        if path.suffix not in OUTPUTS:
+            raise UsageError(f"{option} ({path}) is a folder; name a file in it")
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"{option} ({path}) is in a folder that does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(
+                f"{option} ({path}) is in a folder that you cannot write to; name another"
+            )
+        if option == "--output" and path.suffix not in OUTPUTS:
             raise UsageError(
                 f"--output ({path}) must end in {', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]}, which "
                 "says what is written"
             )
+        place = os.path.abspath(path)
+        if place in taken:
+            raise UsageError(
+                f"{option} ({path}) would write over {taken[place]}; name another file"
+            )
+        taken[place] = "another output"

@@ -1,12 +1,18 @@
 """Results of ``rq eval`` on the terminal and in files."""
 
 import logging
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..durable import write_durably
 from ..eval import (
+    CostPoint,
+    Difference,
+    RunResult,
     changed_queries_text,
     json_document,
     latex_table,
@@ -16,11 +22,33 @@ from ..eval import (
     write_page,
     write_per_query_tsv,
 )
-from .evaluation_runs import Evaluation
+from .evaluate import Asked
 from .show import style_of_output
 
 _MOST_WITH_TEXTS = 1000
+_SUFFIXES = re.compile(r"(\.(trec|txt|tsv|run|res|json|jsonl))?(\.(gz|bz2|xz|zst))?\Z")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was found, and the texts that are known, for tables and pages."""
+
+    results: Sequence[RunResult]
+    differences: Sequence[Difference] = ()
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
+    passages: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> list[CostPoint]:
+        """Quality against time, of the stages of an index."""
+        return [
+            CostPoint("two stages", _depth(one.name), one.milliseconds, _means(one))
+            for one in self.results
+            if one.milliseconds is not None
+        ]
 
 
 def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool) -> None:
@@ -35,7 +63,7 @@ def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool
         width = style_of_output().width
         sys.stdout.write(terminal_table(found.results, found.differences, width=width))
         for difference in found.differences if changed else ():
-            if difference.measure == found.results[0].measures[0]:
+            if difference.measure == found.differences[0].measure:
                 shown = difference._replace(changed=difference.changed[:changed])
                 text = changed_queries_text(
                     shown, found.results, found.queries, found.passages, width=width
@@ -44,6 +72,34 @@ def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool
     for path in outputs:
         _WRITERS[path.suffix](path, found)
         print(f"Wrote {path}.", file=sys.stderr)
+
+
+def system_names(runs: Sequence[str]) -> list[str]:
+    """File names without their endings; the paths themselves where those are alike."""
+    short = [_SUFFIXES.sub("", Path(path).name) or path for path in runs]
+    return list(runs) if len(set(short)) < len(short) else short
+
+
+def details_of(asked: Asked) -> dict[str, Any]:
+    """How the figures came about, without the names of folders."""
+    named = {"qrels": asked.qrels, "queries": asked.queries}
+    files = {key: Path(value).name for key, value in named.items() if value}
+    return {
+        **files,
+        "measures": list(asked.measures),
+        "order": asked.order or ("rank" if asked.by_answers or asked.searched else "score"),
+        "missing": asked.missing,
+        "drop_self": bool(asked.drop_self),
+    }
+
+
+def _means(result: RunResult) -> dict[str, float]:
+    return {measure: result.mean(measure) for measure in result.measures}
+
+
+def _depth(name: str) -> int:
+    number = name.rpartition(" ")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _write_json(path: Path, found: Evaluation) -> None:
