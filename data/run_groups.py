@@ -21,7 +21,7 @@ from ..errors import UsageError
 from .decompression import DamagedError, plain_blocks
 from .lines import STANDARD_INPUT, shown
 from .records import RunEntry
-from .runs import RunFormat, read_run
+from .runs import RunFormat, detect_run_format, read_run
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _TAB, _NEWLINE, _BLANK = b"\t\n "
@@ -174,6 +174,11 @@ def _columns(data: bytes, format: RunFormat | Literal["auto"]) -> int:
     known = {"trec": (6,), "msmarco": (3, 4), "auto": (3, 4, 6)}.get(format, ())
     if columns not in known or line.startswith(b"{"):
         raise _IrregularError
+    # ids with blanks in them can make six columns of a line that has three between its tabs
+    if format == "auto" and b"\t" in line:
+        found = detect_run_format(line.decode("utf-8", "replace"))
+        if found != ("trec" if columns == 6 else "msmarco"):
+            raise _IrregularError
     return columns
 
 

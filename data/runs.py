@@ -49,7 +49,7 @@ def _read(file: LineFile, format: RunFormat | Literal["auto"]) -> Iterator[RunEn
     sample = file.peek(1)
     if not sample:
         return
-    known = _detect(sample[0]) if format == "auto" else format
+    known = detect_run_format(sample[0]) if format == "auto" else format
     if known is None:
         raise DataError(
             f"{file.name}:1: expected a run (trec: 6 columns; msmarco: 3 or 4 columns; jsonl: JSON "
@@ -61,11 +61,25 @@ def _read(file: LineFile, format: RunFormat | Literal["auto"]) -> Iterator[RunEn
         yield from file.parsed(_parse_trec if known == "trec" else _parse_msmarco)
 
 
-def _detect(line: str) -> RunFormat | None:
+def detect_run_format(line: str) -> RunFormat | None:
+    """What a run is whose first line this is; None for something else.
+
+    A line that is one of msmarco between its tabs is that, whatever blanks its ids have.
+    """
     if line.lstrip().startswith("{"):
         return "jsonl"
+    if "\t" in line and _is_msmarco(line):
+        return "msmarco"
     width = len(line.split())
     return "trec" if width == 6 else "msmarco" if width in (3, 4) else None
+
+
+def _is_msmarco(line: str) -> bool:
+    try:
+        _parse_msmarco(line)
+    except MalformedError:
+        return False
+    return True
 
 
 def _parse_trec(line: str) -> RunEntry:

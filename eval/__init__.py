@@ -8,8 +8,18 @@ from .answer_judging import (
     with_answers,
 )
 from .answers import AnswerMatch, AnswerMatcher, has_answer
+from .changed_queries import changed_queries_text
 from .comparison import compare
-from .findings import describe_findings
+from .conditions import (
+    Conditions,
+    check_alike,
+    conditions_of,
+    difference_between,
+    judgements_digest,
+    unlike_sentence,
+    with_conditions,
+)
+from .findings import describe_findings, describe_judgements
 from .fusion import (
     DepthAndFusion,
     FusionChoice,
@@ -18,11 +28,13 @@ from .fusion import (
     tune_fusion,
 )
 from .judging import JudgeOptions, judge_run, load_qrels
-from .measures import evaluate, mean
+from .measures import canonical_name, evaluate, mean
 from .page import CostPoint, write_page
 from .presets import NQ_MEASURES, PRESETS, expand_measures
 from .result_files import (
+    Document,
     json_document,
+    read_document,
     read_per_query_tsv,
     read_results,
     result_from_json,
@@ -39,7 +51,7 @@ from .significance import (
     paired_t_test,
     randomisation_test,
 )
-from .tables import changed_queries_text, latex_table, markdown_table, terminal_table
+from .tables import latex_table, markdown_table, terminal_table
 
 __all__ = [
     "NQ_MEASURES",
@@ -48,9 +60,11 @@ __all__ = [
     "AnswerMatcher",
     "AnswerOptions",
     "Comparison",
+    "Conditions",
     "CostPoint",
     "DepthAndFusion",
     "Difference",
+    "Document",
     "Findings",
     "FusionChoice",
     "JudgeOptions",
@@ -58,10 +72,15 @@ __all__ = [
     "RunResult",
     "TopHit",
     "bootstrap_interval",
+    "canonical_name",
     "changed_queries_text",
+    "check_alike",
     "compare",
+    "conditions_of",
     "crossed_bootstrap_interval",
     "describe_findings",
+    "describe_judgements",
+    "difference_between",
     "evaluate",
     "expand_measures",
     "fused_scores",
@@ -71,6 +90,7 @@ __all__ = [
     "judge_answers",
     "judge_run",
     "judge_run_by_answers",
+    "judgements_digest",
     "latex_table",
     "load_qrels",
     "markdown_table",
@@ -78,6 +98,7 @@ __all__ = [
     "paired_differences",
     "paired_t_test",
     "randomisation_test",
+    "read_document",
     "read_per_query_tsv",
     "read_results",
     "result_from_json",
@@ -85,7 +106,9 @@ __all__ = [
     "terminal_table",
     "tune_depth_and_fusion",
     "tune_fusion",
+    "unlike_sentence",
     "with_answers",
+    "with_conditions",
     "write_json",
     "write_page",
     "write_per_query_tsv",

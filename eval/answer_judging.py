@@ -7,11 +7,10 @@ without answers counts as not found. A passage retrieved twice stands once, as e
 package; DPR lets it take two places.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..data.dpr_results import DprHit, DprResult
 from ..data.lines import shown
@@ -19,15 +18,15 @@ from ..data.records import Passage, Query, RunEntry
 from ..data.run_groups import RunGroup, group_entries, read_run_groups
 from ..errors import DataError, UsageError
 from .answers import ANSWER_MATCHES, AnswerMatch, AnswerMatcher
+from .judging import empty_run_error
 from .orderings import Hits, Orders, arrange, orders
-from .results import Findings, Ordering, RunResult, TopHit
+from .results import AnswerMarks, Findings, Order, Ordering, RunResult, TopHit
 
 # Passages with these ids, of those that are known.
 FindPassages = Callable[[Sequence[str]], Sequence[Passage]]
 Run = str | Path | Iterable[RunEntry]
 
 _NEVER = 1 << 62
-_log = logging.getLogger("rocketrank.eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class AnswerOptions:
 
     ks: tuple[int, ...] = (1, 5, 20, 100)
     match: AnswerMatch = "string"
-    order: Literal["score", "rank"] = "rank"
+    order: Order = "rank"
     top: int = 10
     depths: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -94,10 +93,9 @@ def judge_answers(
     """Questions judged: "top-k" → id of the question → 1.0 or 0.0, in the order of ``results``.
 
     A passage without a text counts by its ``has_answer``. ``recall`` holds the mean of top-k by k;
-    ``findings.without_relevant`` the questions without an answer to look for. Notes are logged:
-    about those, about marks in the file that are not what is found here, about lists that are
-    shorter than the largest k. Raises UsageError where there are no questions and for one that
-    comes twice.
+    ``findings.without_relevant`` the questions without an answer to look for, and
+    ``findings.answers`` counts the marks in the file. Raises UsageError where there are no
+    questions and for one that comes twice.
     """
     options = options or AnswerOptions()
     judged: dict[str, _Judged] = {}
@@ -110,7 +108,6 @@ def judge_answers(
         judged[result.query_id] = _judge(result, options)
     if not judged:
         raise UsageError(f"{name}: expected questions with answers, found none: name another file")
-    _tell(judged, options, name)
     longest = max(one.length for one in judged.values())
     return RunResult(
         name=name,
@@ -170,12 +167,15 @@ def _groups(
             groups[group.query_id] = group
         else:
             others[group.query_id] = None
-    if others and not groups:
+    if not groups and not others:
+        raise empty_run_error(run, name)
+    if not groups:
         raise UsageError(
             f"{name}: expected a run of these {len(known)} questions (such as "
-            f"{shown(min(known, default=''))}), found {len(others)} other queries (such as "
-            f"{shown(min(others))}): name the questions that the run was made for; where their "
-            "file has no ids, a question's id is its line number from 0"
+            f"{shown(min(known, default=''))}), found {len(others)} other "
+            f"quer{'y' if len(others) == 1 else 'ies'} (such as {shown(min(others))}): name the "
+            "questions that the run was made for; where their file has no ids, a question's id is "
+            "its line number from 0"
         )
     return groups, tuple(others)
 
@@ -284,42 +284,11 @@ def _findings(judged: Mapping[str, _Judged], options: AnswerOptions) -> Findings
         all_tied=those(lambda one: one.flags.all_tied),
         disordered=those(lambda one: one.flags.disordered),
         orderings={name: each for name, each in orderings.items() if len(set(each)) > 1},
+        order=options.order,
+        longest=max(one.length for one in judged.values()),
+        answers=AnswerMarks(
+            marked=sum(one.marked for one in judged.values()),
+            unlike=sum(one.unlike for one in judged.values()),
+            textless=sum(one.textless for one in judged.values()),
+        ),
     )
-
-
-def _tell(judged: Mapping[str, _Judged], options: AnswerOptions, name: str) -> None:
-    """Log what a reader of the figures ought to know and the result has no place for."""
-    hopeless = [query_id for query_id, one in judged.items() if not one.can_match]
-    if hopeless:
-        _log.warning(
-            "%s: %d of %d questions have no answer to look for (such as %s); they count as not "
-            "found, as in DPR",
-            name,
-            len(hopeless),
-            len(judged),
-            shown(hopeless[0]),
-        )
-    unlike = sum(one.unlike for one in judged.values())
-    if unlike:
-        _log.warning(
-            "%s: %d of %d marks 'has_answer' in the file are not what is found here; the figures "
-            "go by what is found here",
-            name,
-            unlike,
-            sum(one.marked for one in judged.values()),
-        )
-    textless = sum(one.textless for one in judged.values())
-    if textless:
-        _log.warning(
-            "%s: %d passages have no text; what the file says of them (has_answer) is taken",
-            name,
-            textless,
-        )
-    longest = max(one.length for one in judged.values())
-    if longest < max(options.ks):
-        _log.warning(
-            "%s: the longest list has %d passages, so top-%d looks at no more than that",
-            name,
-            longest,
-            max(options.ks),
-        )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from .measures import canonical_name
 from .results import Difference, RunResult
 from .significance import (
     bootstrap_interval,
@@ -39,7 +40,8 @@ def compare(
 ) -> list[Difference]:
     """Every other system against the one named ``baseline``, system by system as given.
 
-    ``measures`` are by default those that all results have, in the baseline's order. A query is a
+    ``measures`` are by default those that all results have, in the baseline's order and under its
+    names; MRR@10 and RR@10 are one, and the same holds for other names of a measure. A query is a
     tie where both values are equal up to 1e-9, else a win or a loss of the system. Both p-values
     are adjusted (Holm) for the number of systems, each measure by itself. ``rounds`` are those of
     the randomisation test and of the bootstrap, whose interval has this ``confidence``. ``changed``
@@ -74,6 +76,20 @@ def check_names(results: Sequence[RunResult]) -> None:
             )
 
 
+def over_same_queries(results: Sequence[RunResult], measure: str) -> bool:
+    """Whether all systems that have values by this measure have them for the same queries."""
+    sets = [each.values[measure].keys() for each in results if measure in each.values]
+    return all(one == sets[0] for one in sets)
+
+
+def values_by(result: RunResult, measure: str) -> Mapping[str, float]:
+    """The values by this measure, or by the same under another name, such as MRR@10 for RR@10."""
+    if measure in result.values:
+        return result.values[measure]
+    wanted = canonical_name(measure)
+    return next(of for one, of in result.values.items() if canonical_name(one) == wanted)
+
+
 def _baseline(results: Sequence[RunResult], name: str) -> RunResult:
     check_names(results)
     by_name = {result.name: result for result in results}
@@ -96,30 +112,33 @@ def _measures(
 ) -> list[str]:
     if isinstance(asked, str):
         raise UsageError(f'expected a list of measures, found one: write ["{asked}"]')
-    common = [one for one in base.values if all(one in each.values for each in results)]
+    known = [set(map(canonical_name, each.values)) for each in results]
+    common = [one for one in base.values if all(canonical_name(one) in each for each in known)]
+    by_name = {canonical_name(one): one for one in reversed(common)}
     if not common:
         each_has = "; ".join(f"{each.name}: {', '.join(each.values)}" for each in results)
         raise UsageError(
             f"there is no measure that all results have ({each_has}): measure all runs alike"
         )
     for measure in asked or ():
-        if measure not in common:
+        if canonical_name(measure) not in by_name:
             raise UsageError(
                 f'the measure "{measure}" is not in all results: those that are in all are '
                 f"{', '.join(common)}; measure all runs by it, or compare by one of these"
             )
-    return common if asked is None else list(dict.fromkeys(asked))
+    wanted = common if asked is None else asked
+    return list(dict.fromkeys(by_name[canonical_name(each)] for each in wanted))
 
 
 def _check_queries(other: RunResult, base: RunResult, measure: str) -> None:
-    ours, theirs = other.values[measure].keys(), base.values[measure].keys()
+    ours, theirs = values_by(other, measure).keys(), base.values[measure].keys()
     only_ours, only_theirs = ours - theirs, theirs - ours
     if only_ours or only_theirs:
         raise UsageError(
             f'"{other.name}" and the baseline "{base.name}" were not measured on the same queries '
             f"({measure}: {len(only_ours)} of {len(ours)} and {len(only_theirs)} of {len(theirs)} "
             f"are in one only, such as {min(only_ours or only_theirs)}): measure both with the "
-            "same judgements, and count queries that a run lacks as zero"
+            "same judgements and --missing zero, which counts queries that a run lacks as 0"
         )
     if len(ours) < 2:
         raise UsageError(
@@ -130,7 +149,7 @@ def _check_queries(other: RunResult, base: RunResult, measure: str) -> None:
 
 def _difference(other: RunResult, base: RunResult, measure: str, options: _Options) -> Difference:
     """As :func:`compare` gives it, but for p-values that are not adjusted yet."""
-    ours, theirs = (_by_query_id(each.values[measure]) for each in (other, base))
+    ours, theirs = (_by_query_id(values_by(each, measure)) for each in (other, base))
     differences = paired_differences(ours, theirs)
     rounds, seed = options.rounds, options.seed
     t_test = paired_t_test(ours, theirs)

@@ -16,8 +16,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NoReturn, get_args
 
+from ..data.lines import STANDARD_INPUT, shown
 from ..data.qrels import read_qrels
 from ..data.records import RunEntry
 from ..data.run_groups import RunGroup, group_entries, read_run_groups
@@ -33,10 +34,9 @@ from .orderings import (
     seen_grades,
     trec_eval_order,
 )
-from .results import Findings, Ordering, RunResult, TopHit
+from .results import Findings, Order, Ordering, RunResult, TopHit
 
 Missing = Literal["zero", "skip"]
-Order = Literal["score", "rank"]
 Qrels = Mapping[str, Mapping[str, int]]
 
 DEPTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -45,6 +45,8 @@ _JUDGED_CUTOFF = 10
 _DEEPEST_JUDGED = 100
 # Means nearer than this are equal: a sum of rounded numbers depends on its order.
 _EQUAL = 1e-9
+_GRADE = re.compile(r"rel=([0-9]+)")
+_RECALL = re.compile(r"(?:R|Recall)[(@]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,31 +105,48 @@ def judge_run(
 ) -> RunResult:
     """The run of a file (or ``-``), or of entries, measured.
 
-    Raises DataError for a bad line, with its place; UsageError for a measure that is not known,
-    for no judgements, and where ``missing="skip"`` leaves no query.
+    Raises DataError for a bad line, with its place, and for an empty run; UsageError for a measure
+    that is not known, for no judgements, and for a run that has none of the judged queries.
     """
     evaluate({}, {}, options.measures)  # before a long file is read
     if not qrels:
         raise UsageError("there are no judgements: give those of at least one query")
     groups = read_run_groups(run) if isinstance(run, str | Path) else group_entries(run)
     found: dict[str, _Judged] = {}
-    unjudged: dict[str, None] = {}
+    of_run: dict[str, None] = {}
     for block in _blocks(groups):
-        unjudged.update(dict.fromkeys(group.query_id for group in block))
+        of_run.update(dict.fromkeys(group.query_id for group in block))
         found.update(_judge([each for each in block if each.query_id in qrels], qrels, options))
+    if not of_run:
+        raise empty_run_error(run, name)
+    if not found:
+        _refuse_other_queries([*of_run], qrels, name)
     counted = [query_id for query_id in qrels if query_id in found or options.missing == "zero"]
-    if not counted:
-        raise UsageError(
-            f"{name} has none of the {len(qrels)} judged queries, such as {next(iter(qrels))}, and "
-            "with --missing skip that leaves nothing to measure: check that the run and the "
-            "judgements are of the same queries"
-        )
     return RunResult(
         name=name,
         values={each: _values(each, found, counted) for each in options.measures},
-        findings=_findings(found, [each for each in unjudged if each not in qrels], qrels, options),
+        findings=_findings(found, [each for each in of_run if each not in qrels], qrels, options),
         recall=_recall(found, counted, options),
+        recall_grade=_recall_grade(options.measures),
         top={query_id: found[query_id].top for query_id in counted if query_id in found},
+    )
+
+
+def empty_run_error(run: object, name: str) -> DataError:
+    """For a run without a line; ``name`` is for one that is no file."""
+    place = run if isinstance(run, str | Path) and str(run) != STANDARD_INPUT else name
+    return DataError(
+        f"{place}: expected a run, found no lines: name the file that the search wrote, or search "
+        "again"
+    )
+
+
+def _refuse_other_queries(of_run: Sequence[str], qrels: Qrels, name: str) -> NoReturn:
+    raise UsageError(
+        f"{name}: expected a run of the {len(qrels)} judged queries (such as "
+        f"{shown(next(iter(qrels)))}), found none of them and {len(of_run)} other "
+        f"quer{'y' if len(of_run) == 1 else 'ies'} (such as {shown(of_run[0])}): name the "
+        "judgements of the queries that the run was made for, with ids written alike"
     )
 
 
@@ -154,7 +173,7 @@ def _judge(block: Sequence[RunGroup], qrels: Qrels, options: JudgeOptions) -> di
         else as_scores(listed[query_id])
         for query_id, hits in arranged.items()
     }
-    values = evaluate(scores, of_block, (*options.measures, *map(_recall_at, options.depths)))
+    values = evaluate(scores, of_block, (*options.measures, *_recall_measures(options).values()))
     elsewhere = _elsewhere(arranged, listed, of_block, options.measures)
     judged = _judged_shares(listed, of_block, options.measures)
     return {
@@ -218,8 +237,19 @@ def _judged_shares(
     }
 
 
-def _recall_at(depth: int) -> str:
-    return f"R@{depth}"
+def _recall_measures(options: JudgeOptions) -> dict[int, str]:
+    """The measures of the curve by their k, from the lowest."""
+    grade = _recall_grade(options.measures)
+    option = f"(rel={grade})" if grade > 1 else ""
+    return {depth: f"R{option}@{depth}" for depth in sorted(set(options.depths))}
+
+
+def _recall_grade(measures: Sequence[str]) -> int:
+    """From which grade on a passage is relevant to recall that is asked for, or else to any
+    measure that says so."""
+    grades = {each: int(found[1]) for each in measures if (found := _GRADE.search(each))}
+    recall = next((each for each in measures if _RECALL.match(each)), None)
+    return grades.get(recall, 1) if recall else next(iter(grades.values()), 1)
 
 
 def _values(
@@ -239,12 +269,16 @@ def _values(
 def _recall(
     found: Mapping[str, _Judged], counted: Sequence[str], options: JudgeOptions
 ) -> dict[int, float]:
-    longest = max((each.length for each in found.values()), default=0)
+    longest = _longest(found)
     return {
-        depth: mean(_values(_recall_at(depth), found, counted))
-        for depth in sorted(set(options.depths))
+        depth: mean(_values(measure, found, counted))
+        for depth, measure in _recall_measures(options).items()
         if depth <= longest
     }
+
+
+def _longest(found: Mapping[str, _Judged]) -> int:
+    return max(each.length for each in found.values())
 
 
 def _findings(
@@ -265,7 +299,10 @@ def _findings(
         all_tied=tuple(query_id for query_id, of in hits.items() if of.all_tied),
         disordered=tuple(query_id for query_id, of in hits.items() if of.disordered),
         judged=_mean_shares([each.judged for each in found.values() if each.judged]),
+        judged_per_query=sum(map(len, qrels.values())) / len(qrels),
         orderings=_orderings(found, counted, options.measures),
+        order=options.order,
+        longest=_longest(found),
     )
 
 

@@ -37,6 +37,8 @@ _ALIASES = {
     "BPref": "Bpref",
 }
 _NEEDS_CUTOFF = frozenset({"P", "R", "Success", "Judged"})
+_WITHOUT_CUTOFF = frozenset({"Rprec", "Bpref"})
+_WITHOUT_REL = frozenset({"nDCG", "Judged"})
 # Numbers from 1 on, and not too long: trec_eval ends the process at others.
 _OPTION = r"(?:rel=[1-9][0-9]{0,5}|judged_only=(?:True|False))"
 _FORM = re.compile(rf"([A-Za-z]+)(\({_OPTION}(?:, ?{_OPTION})*\))?(?:@([1-9][0-9]{{0,5}}))?")
@@ -81,7 +83,10 @@ def mean(per_query: Mapping[str, float]) -> float:
     """The mean of the values of all queries. Raises UsageError where there are none."""
     if not per_query:
         raise UsageError("there is no mean over no queries: give judgements of at least one query")
-    return math.fsum(per_query.values()) / len(per_query)
+    try:
+        return math.fsum(per_query.values()) / len(per_query)
+    except OverflowError:  # the sum of what is finite need not be
+        return math.fsum(each / len(per_query) for each in per_query.values())
 
 
 def _uncut(parsed: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,14 +183,44 @@ def _parse(name: str, ir_measures: ModuleType) -> Any:
     return measure
 
 
+def canonical_name(name: str) -> str:
+    """One name for a measure that has several: "RR@10" for "MRR@10"; any other text as it is."""
+    match = _FORM.fullmatch(name)
+    if match is None or match[1] not in _ALIASES:
+        return name
+    return _ALIASES[match[1]] + name[match.end(1) :]
+
+
 def _cure(name: str) -> str:
-    """A measure that exists and is written alike but for case or cutoff, or a list of them."""
-    word = re.split(r"[@(_. ]", name)[0].casefold()
-    names = {**{each: each for each in _KNOWN}, **_ALIASES}
-    alike = next((known for each, known in names.items() if each.casefold() == word), None)
+    """A measure that exists and is written alike but for case, cutoff or options, or a list."""
+    word = re.match(r"[A-Za-z]+(?:_rank)?", name)
+    names = {**{each: each for each in _KNOWN}, **_ALIASES, "recip_rank": "RR"}
+    folded = {each.casefold(): known for each, known in names.items()}
+    alike = folded.get(word[0].casefold()) if word else None
     if alike is None:
         return "expected one of nDCG@k, RR@k, R@k, P@k, Success@k, Judged@k, AP, Rprec and Bpref"
-    cutoff = re.search(r"(?<![0-9])[1-9][0-9]{0,5}\Z", name)
-    if cutoff or alike in _NEEDS_CUTOFF or "@" in name:
-        return f'write "{alike}@{cutoff[0] if cutoff else 10}"'
-    return f'write "{alike}"'
+    bare, _, options = name.partition("(")
+    if options:
+        options, _, after = options.partition(")" if ")" in options else "@")
+        bare += "@" + after.lstrip("@") if after else ""
+    at = _cure_cutoff(alike, bare)
+    if alike == "nDCG" and "dcg" in options.casefold():
+        return (
+            f'another gain than the grade itself, as in trec_eval, is not offered: write "nDCG{at}"'
+        )
+    least = re.search(r"rel *= *(-?[0-9]+)", options)
+    if least is None or alike in _WITHOUT_REL:
+        return f'write "{alike}{at}"'
+    if int(least[1]) < 1:
+        return f'rel, the least grade that is relevant, starts at 1: write "{alike}(rel=1){at}"'
+    return f'write "{alike}(rel={int(least[1])}){at}"'
+
+
+def _cure_cutoff(alike: str, bare: str) -> str:
+    """The cutoff that was meant, with its @; nothing where there is none to give."""
+    if alike in _WITHOUT_CUTOFF:
+        return ""
+    cutoff = re.search(r"(?<![0-9])[1-9][0-9]{0,5}\Z", bare)
+    if cutoff or alike in _NEEDS_CUTOFF or "@" in bare:
+        return f"@{cutoff[0] if cutoff else 10}"
+    return ""

@@ -57,9 +57,11 @@ def difference_plots(
 
 def recall_plot(results: Sequence[RunResult], number: int) -> str:
     """Mean recall against depth, a line a system; empty where no result has it."""
+    units = list(dict.fromkeys(_recall_unit(result) for result in results if result.recall))
+    one = len(units) == 1
     lines = [
         Line(
-            name=result.name,
+            name=result.name if one else f"{result.name} ({_recall_unit(result)})",
             points=sorted((float(depth), value) for depth, value in result.recall.items()),
             style=place,
             dashed=True,
@@ -73,7 +75,7 @@ def recall_plot(results: Sequence[RunResult], number: int) -> str:
     depths = [depth for line in lines for depth, _ in line.points]
     chart = Chart(
         title="Recall against depth",
-        unit="mean recall",
+        unit=units[0] if one else "mean",
         lines=lines,
         first=min(depths),
         last=max(depths),
@@ -82,6 +84,13 @@ def recall_plot(results: Sequence[RunResult], number: int) -> str:
         from_zero=True,
     )
     return _figure(chart, number)
+
+
+def _recall_unit(result: RunResult) -> str:
+    if result.findings.answers is not None:
+        return "mean top-k accuracy"
+    grade = result.recall_grade
+    return f"mean recall, grade {grade} and above" if grade > 1 else "mean recall"
 
 
 def cost_plots(

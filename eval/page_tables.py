@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
 from .charts import Line, interval_svg, swatch
+from .comparison import over_same_queries
 from .page_data import TIE, names_of_measures
 from .results import Difference, RunResult
 
@@ -16,17 +17,22 @@ def means_table(results: Sequence[RunResult]) -> str:
     """A row a system, a column a measure; the best of a column is bold and has a mark."""
     measures = names_of_measures(results)
     means = {measure: [_mean(result, measure) for result in results] for measure in measures}
+    unmarked = [each for each in measures if not over_same_queries(results, each)]
     timed = any(result.milliseconds is not None for result in results)
     heads = ["System", "Queries", *measures, *(["ms per query"] if timed else [])]
     rows = []
     for place, result in enumerate(results):
         cells = [f"<td>{result.queries:,}</td>"]
-        cells += [_mean_cell(means[measure], place) for measure in measures]
+        cells += [
+            _mean_cell(means[measure], place, marks=measure not in unmarked) for measure in measures
+        ]
         if timed:
             time = result.milliseconds
             cells.append(f"<td>{_NONE if time is None else f'{time:,.1f}'}</td>")
         rows.append(f"<tr>{_system_cell(result.name, place)}{''.join(cells)}</tr>")
     about = "Mean over the queries. ★ marks the best of a column." if len(results) > 1 else ""
+    if unmarked:
+        about += f" No best by {escape(', '.join(unmarked))}: not all over the same queries."
     return f'<p class="about">{about}</p>{_table("Means", heads, rows)}'
 
 
@@ -99,12 +105,12 @@ def _mean(result: RunResult, measure: str) -> float:
     return result.mean(measure) if result.values.get(measure) else math.nan
 
 
-def _mean_cell(means: Sequence[float], place: int) -> str:
+def _mean_cell(means: Sequence[float], place: int, *, marks: bool) -> str:
     mean = means[place]
     if math.isnan(mean):
         return f"<td>{_NONE}</td>"
     best = max(value for value in means if not math.isnan(value))
-    if len(means) == 1 or mean < best - TIE:
+    if not marks or len(means) == 1 or mean < best - TIE:
         return f"<td>{mean:.4f}</td>"
     return f'<td><span class="star" role="img" aria-label="best">★</span> <b>{mean:.4f}</b></td>'
 

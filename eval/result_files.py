@@ -8,9 +8,10 @@ import importlib.metadata
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import orjson
 
@@ -18,7 +19,7 @@ from ..data.lines import LineFile, MalformedError, shown
 from ..durable import write_durably
 from ..errors import DataError, UsageError
 from .comparison import check_names
-from .results import Difference, Findings, Ordering, RunResult, TopHit
+from .results import AnswerMarks, Difference, Findings, Order, Ordering, RunResult, TopHit
 
 T = TypeVar("T")
 
@@ -82,6 +83,18 @@ def read_results(path: str | Path) -> list[RunResult]:
 
     Raises UsageError for a file that cannot be opened, DataError for one that is something else.
     """
+    return read_document(path).results
+
+
+class Document(NamedTuple):
+    """A document of :func:`write_json`: its systems, and what its writer said of them."""
+
+    results: list[RunResult]
+    details: dict[str, Any]
+
+
+def read_document(path: str | Path) -> Document:
+    """Systems and details. Raises as :func:`read_results`."""
     file = LineFile(path)
     try:
         document = orjson.loads("\n".join(line for _, line in file))
@@ -98,10 +111,14 @@ def read_results(path: str | Path) -> list[RunResult]:
         )
     if not isinstance(document.get("systems"), list):
         file.fail("a list of systems", shown(document.get("systems")), 1)
-    return [
+    details = document.get("details", {})
+    if not isinstance(details, dict):
+        file.fail("an object as 'details'", shown(details), 1)
+    results = [
         result_from_json(each, f"{file.name}: system {number}")
         for number, each in enumerate(document["systems"], start=1)
     ]
+    return Document(results, details)
 
 
 def result_from_json(record: object, place: str = "the record") -> RunResult:
@@ -115,6 +132,7 @@ def result_from_json(record: object, place: str = "the record") -> RunResult:
             },
             findings=_findings(_part(record, "findings", dict)),
             recall=_by_depth(record, "recall"),
+            recall_grade=int(_number(record, "recall_grade")),
             top={
                 query_id: _hits(query_id, hits)
                 for query_id, hits in _part(record, "top", dict).items()
@@ -182,9 +200,14 @@ def _system(result: RunResult) -> dict[str, Any]:
             "duplicates": _sorted(findings.duplicates),
             "drops_self": findings.drops_self,
             "judged": _with_text_keys(findings.judged),
+            "judged_per_query": findings.judged_per_query,
             "orderings": {name: each._asdict() for name, each in findings.orderings.items()},
+            "order": findings.order,
+            "longest": findings.longest,
+            "answers": findings.answers and asdict(findings.answers),
         },
         "recall": _with_text_keys(result.recall),
+        "recall_grade": result.recall_grade,
         "values": {measure: _sorted(of) for measure, of in result.values.items()},
         # a line for a query: an indented one would have five for a hit
         "top": {
@@ -242,7 +265,33 @@ def _findings(record: Mapping[str, Any]) -> Findings:
             measure: _ordering(measure, of)
             for measure, of in _part(record, "orderings", dict).items()
         },
+        judged_per_query=_number(record, "judged_per_query"),
+        order=_order(record),
+        longest=int(_number(record, "longest")),
+        answers=_answers(record.get("answers")),
     )
+
+
+def _number(record: object, key: str) -> float:
+    number = record.get(key) if isinstance(record, dict) else None
+    return _numbers({key: number}, "findings")[key]
+
+
+def _order(record: Mapping[str, Any]) -> Order:
+    for order in get_args(Order):
+        if record.get("order") == order:
+            return order  # type: ignore[no-any-return]
+    raise MalformedError(f"{' or '.join(get_args(Order))} as 'order'", shown(record.get("order")))
+
+
+def _answers(record: object) -> AnswerMarks | None:
+    if record is None:
+        return None
+    numbers = _numbers(record, "answers")
+    names = [each.name for each in fields(AnswerMarks)]
+    if set(numbers) != set(names):
+        raise MalformedError(f"{', '.join(names)} as 'answers'", shown([*numbers]))
+    return AnswerMarks(**{name: int(number) for name, number in numbers.items()})
 
 
 def _ids(record: object, key: str) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .measures import mean
 
 PerQuery = Mapping[str, float]
+Order = Literal["score", "rank"]
 
 
 class Ordering(NamedTuple):
@@ -31,16 +32,33 @@ class TopHit(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnswerMarks:
+    """What files said of answers: ``marked`` passages have a mark (has_answer).
+
+    ``unlike`` marks are not what was found in the text; ``textless`` passages have no text, so that
+    their marks were taken.
+    """
+
+    marked: int = 0
+    unlike: int = 0
+    textless: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What about a run an evaluation has to decide, and a reader ought to know. Ids of queries.
 
     ``missing``: judged queries that the run lacks. ``unjudged``: queries of the run without
-    judgements, which are left out. ``without_relevant``: judged queries without a relevant passage.
+    judgements, which are left out. ``without_relevant``: judged queries without a relevant passage,
+    or questions without an answer to look for.
     ``duplicates``: how many further occurrences of passages were left out. ``self_hits``: the
     query's own id was among its passages; ``drops_self`` says whether those were left out.
     ``tied``: some scores are equal in single precision; ``all_tied``: all of two or more are.
     ``disordered``: ranks and scores give other orders. ``judged``: mean share of the first k
-    passages that were judged, by k. ``orderings``: by measure, for those whose mean depends on it.
+    passages that were judged, by k; ``judged_per_query``: how many passages of a query are, in the
+    mean over the judged queries. ``orderings``: by measure, for those whose mean depends on it;
+    ``order`` is the one that the values are in. ``longest``: passages of the longest list.
+    ``answers``: where passages were judged by answers, None where by judgements.
     """
 
     missing: tuple[str, ...] = ()
@@ -53,22 +71,28 @@ class Findings:
     all_tied: tuple[str, ...] = ()
     disordered: tuple[str, ...] = ()
     judged: Mapping[int, float] = field(default_factory=dict)
+    judged_per_query: float = 0.0
     orderings: Mapping[str, Ordering] = field(default_factory=dict)
+    order: Order = "score"
+    longest: int = 0
+    answers: AnswerMarks | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """A run measured: measure → query id → value, in trec_eval's order unless said otherwise.
 
-    ``recall`` is mean R@k by k up to the longest list, for a curve. ``top`` holds the first
-    passages of every counted query that the run has, best first. ``milliseconds`` is the time a
-    query took, where the run was made for this evaluation.
+    ``recall`` is mean R@k by k up to the longest list, for a curve, of passages with at least the
+    grade ``recall_grade``; top-k accuracy where passages were judged by answers. ``top`` holds the
+    first passages of every counted query that the run has, best first. ``milliseconds`` is the time
+    a query took, where the run was made for this evaluation.
     """
 
     name: str
     values: Mapping[str, PerQuery]
     findings: Findings = Findings()
     recall: Mapping[int, float] = field(default_factory=dict)
+    recall_grade: int = 1
     top: Mapping[str, tuple[TopHit, ...]] = field(default_factory=dict)
     milliseconds: float | None = None
 

@@ -1,19 +1,20 @@
-"""Results as text: tables for a terminal, for Markdown and LaTeX, and rankings beside each other.
+"""Results as text: tables for a terminal, for Markdown and LaTeX.
 
 Every function is from results to text. A mean has four decimals, and the best one of a measure is
 marked: with ``*`` in a terminal, in bold elsewhere. Means that print alike are marked alike, and
-none is where all do. Markdown and LaTeX mark with † and ‡ what differs significantly from the
-baseline; the terminal has the p-values instead, and so has Markdown in a second table.
+none is where all do, or where systems were measured over different queries. Markdown and LaTeX mark
+with † and ‡ what differs significantly from the baseline; the terminal has the p-values instead,
+and so has Markdown in a second table.
 """
 
-import itertools
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ..text_width import cut, padded, printable, shortened, width_of
-from .results import Difference, RunResult, TopHit
+from ..text_width import padded, printable, shortened, width_of
+from .comparison import over_same_queries
+from .results import Difference, RunResult
 
 # A p-value below this gets a mark in Markdown and LaTeX.
 _SIGNIFICANT = 0.05
@@ -87,51 +88,14 @@ def terminal_table(
         tables.append(_table(rows, _difference_columns(group, confidence), width))
         parts.append(f"{_title(group[0], width)}\n{tables[-1].text}")
     notes = ["*: the best of its column."] if _has_best(columns) else []
+    if unmarked := _over_different_queries(results):
+        notes.append(f"No best by {printable(unmarked)}: not all over the same queries.")
     if any(table.numbered for table in tables):
         notes.append("1: 2: …: the places of the systems, where shortened names are alike.")
     if differences:
         notes.append(_note(_by_measure(differences)[0]))
     if notes:
         parts.append("\n".join(textwrap.fill(note, width) for note in notes))
-    return "\n\n".join(parts) + "\n"
-
-
-def changed_queries_text(
-    difference: Difference,
-    results: Sequence[RunResult],
-    queries: Mapping[str, str] | None = None,
-    passages: Mapping[str, str] | None = None,
-    *,
-    width: int = 80,
-) -> str:
-    """The queries that changed most, each with the rankings of both systems side by side.
-
-    A line has rank, passage id and grade; ``queries`` and ``passages`` (id → text) add the texts
-    that they have, cut to the width. A ranking is as long as the results keep it.
-    """
-    width = max(width, _LEAST_WIDTH)
-    kept = {each.name: each.top for each in results}
-    sides = [(name, kept.get(name, {})) for name in (difference.system, difference.baseline)]
-    title = f"{printable(difference.measure)}, what changed most: "
-    room = (width - width_of(title) - len(" against ")) // 2
-    names = [shortened(printable(name), max(room, 1)) for name, _ in sides]
-    parts = [f"{title}{names[0]} against {names[1]}"]
-    half = (width - len(_GAP)) // 2
-    for number, (query_id, ours, theirs) in enumerate(difference.changed, start=1):
-        figures = f": {ours:.4f} against {theirs:.4f}, {ours - theirs:+.4f}"
-        room = width - len(f"{number}. {figures}")
-        lines = [f"{number}. {shortened(printable(query_id), max(room, 1))}{figures}"]
-        if queries and (text := printable(queries.get(query_id, ""))):
-            lines.append(cut(f"   {text}", width))
-        left, right = (_ranking(name, top, query_id, passages or {}, half) for name, top in sides)
-        for pair in itertools.zip_longest(left, right, fillvalue=""):
-            lines.append(f"{padded(pair[0], half)}{_GAP}{pair[1]}".rstrip())
-        parts.append("\n".join(filter(None, lines)))
-    if not difference.changed:
-        parts.append("No query changed.")
-    shown = (top.get(each[0], ()) for _, top in sides for each in difference.changed)
-    if any(hit.grade is None for hits in shown for hit in hits):
-        parts.append(f"Grade {_NOTHING}: nobody judged the passage for the query.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -203,7 +167,8 @@ def _columns(results: Sequence[RunResult], differences: Sequence[Difference] = (
     for measure in dict.fromkeys(one for result in results for one in result.values):
         means = [f"{one.mean(measure):.4f}" if measure in one.values else "" for one in results]
         alike = len(set(filter(None, means))) == 1
-        best = "" if alike else max(filter(None, means), key=float)
+        comparable = over_same_queries(results, measure)
+        best = max(filter(None, means), key=float) if comparable and not alike else ""
         cells = [
             _Cell(text, text == best, marks.get((one.name, measure), ""))
             if text
@@ -217,6 +182,12 @@ def _columns(results: Sequence[RunResult], differences: Sequence[Difference] = (
         ]
         columns.append(_Column("ms/query", [_Cell(time) for time in times]))
     return columns
+
+
+def _over_different_queries(results: Sequence[RunResult]) -> str:
+    """The measures, with commas, of which not all systems have values for the same queries."""
+    names = dict.fromkeys(one for result in results for one in result.values)
+    return ", ".join(one for one in names if not over_same_queries(results, one))
 
 
 def _has_best(columns: Sequence[_Column]) -> bool:
@@ -286,6 +257,8 @@ def _caption(
         text = f"Means over {count:,} {'query' if count == 1 else 'queries'}"
     if _has_best(columns):
         text += ", the best in bold"
+    if unmarked := _over_different_queries(results):
+        text += f", no best by {escaped(unmarked)}, which is not over the same queries for all"
     if differences:
         group = _by_measure(differences)[0]
         text += (
@@ -344,28 +317,6 @@ def _short_labels(labels: Sequence[_Label], width: int) -> tuple[list[str], bool
         place + shortened(label.text, width - len(place))
         for place, label in zip(places, labels, strict=True)
     ], True
-
-
-def _ranking(
-    name: str,
-    top: Mapping[str, tuple[TopHit, ...]],
-    query_id: str,
-    passages: Mapping[str, str],
-    width: int,
-) -> list[str]:
-    """One side: the system's name, then a line for each passage and one for its text."""
-    room = width - 12  # beside a rank of three digits and the grade
-    lines = [f"     {padded(shortened(printable(name), room), room)}  grade"]
-    hits = top.get(query_id, ())
-    for rank, hit in enumerate(hits, start=1):
-        grade = _NOTHING if hit.grade is None else str(hit.grade)
-        passage_id = padded(shortened(printable(hit.passage_id), room), room)
-        lines.append(f"{rank:>3}  {passage_id}  {grade:>5}")
-        if passages:
-            lines.append(cut(f"     {printable(passages.get(hit.passage_id, ''))}", width))
-    if not hits:
-        lines.append("     nothing found" if top else "     its ranking was not kept")
-    return lines
 
 
 def _markdown_rows(rows: Sequence[Sequence[str]]) -> str:

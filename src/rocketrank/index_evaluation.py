@@ -70,7 +70,7 @@ def write_stage_runs(
     """
     depths = check_depths(depths, k, reranks=engine.reranker is not None)
     first = SearchEngine(engine.index, engine.retriever)
-    names = [_name(depth) for depth in depths]
+    names = [stage_name(depth) for depth in depths]
     paths = [folder / f"{name.replace(' ', '-')}.trec" for name in names]
     seconds = np.zeros(len(depths))
     with explained_write(folder), ExitStack() as stack:
@@ -92,7 +92,8 @@ def write_stage_runs(
     return list(map(StageRun, names, depths, paths, milliseconds))
 
 
-def _name(depth: int) -> str:
+def stage_name(depth: int) -> str:
+    """What the run of this re-ranking depth is called; 0 is stage one."""
     return f"re-ranked {depth}" if depth else STAGE_ONE
 
 

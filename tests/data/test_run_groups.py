@@ -242,3 +242,9 @@ def test_entries_in_any_order_are_gathered_by_query() -> None:
 def test_an_entry_without_a_finite_score_is_named() -> None:
     with pytest.raises(UsageError, match=r"query 'a' and passage 'p' is nan: expected a finite"):
         list(group_entries([RunEntry("a", "p", 1, float("nan"))]))
+
+
+@pytest.mark.parametrize("line", [b"q 1\ta b\t1\n", b"q\ta 1 2 3\t4\n", b"q Q0 a\t1\t3 x\n"])
+def test_blanks_between_tabs_are_read_as_read_run_reads_them(path: Path, line: bytes) -> None:
+    path.write_bytes(line)
+    assert entries_of(read_run_groups(path)) == list(read_run(path))

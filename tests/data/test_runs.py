@@ -219,3 +219,20 @@ def test_an_unknown_format_name_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path, format="csv")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"format \(auto\) must be one of trec, msmarco, jsonl"):
         write_run(tmp_path / "run", [], format="auto")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "ids", [("q 1", "a b"), ("q", "a b c d"), ("q 1", "a"), ("a b c", "d e f")]
+)
+def test_ids_with_blanks_come_back_from_msmarcos_format(
+    tmp_path: Path, ids: tuple[str, str]
+) -> None:
+    path = tmp_path / "run.tsv"
+    write_run(path, [RunEntry(*ids, 1, 1.0)], format="msmarco")
+    assert list(read_run(path)) == [RunEntry(*ids, 1, 1.0)]
+
+
+def test_a_line_of_trec_with_blanks_and_tabs_is_still_trec(tmp_path: Path) -> None:
+    path = tmp_path / "run.trec"
+    path.write_text("q1 Q0 a\t1\t3.0 x\n")
+    assert list(read_run(path)) == [RunEntry("q1", "a", 1, 3.0)]

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,9 @@ from rocketrank.eval.answer_judging import (
     run_results,
     with_answers,
 )
-from rocketrank.eval.results import Ordering, TopHit
+from rocketrank.eval.findings import describe_findings, describe_judgements
+from rocketrank.eval.result_files import read_results, write_json
+from rocketrank.eval.results import AnswerMarks, Ordering, TopHit
 
 PASSAGES = {
     "p1": Passage("p1", "Marie Curie won it twice.", "Nobel Prize"),
@@ -93,15 +94,14 @@ def test_questions_that_the_run_lacks_count_as_not_found_and_others_are_left_out
     assert (found.findings.missing, found.findings.unjudged) == (("b",), ("x",))
 
 
-def test_questions_without_answers_count_as_not_found_and_are_named(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_questions_without_answers_count_as_not_found_and_are_named() -> None:
     results = [result("q1", ["yes"], ["yes"]), result("q2", [], ["yes"]), result("q3", [""], [""])]
-    with caplog.at_level(logging.WARNING, "rocketrank.eval"):
-        found = judge_answers(results, AnswerOptions(ks=(1,)), name="run")
+    found = judge_answers(results, AnswerOptions(ks=(1,)), name="run")
     assert found.values == {"top-1": {"q1": 1.0, "q2": 0.0, "q3": 0.0}}
     assert found.findings.without_relevant == ("q2", "q3")
-    assert "2 of 3 questions have no answer to look for (such as 'q2')" in caplog.text
+    (sentence,) = describe_judgements([found])
+    assert sentence.startswith("2 of the 3 questions have no answer to look for (such as q2)")
+    assert describe_findings(found) == []
 
 
 def test_a_passage_retrieved_twice_takes_one_place() -> None:
@@ -198,30 +198,39 @@ def test_patterns_are_searched_where_asked_for() -> None:
     }
 
 
-def test_marks_in_the_file_that_are_wrong_are_counted_and_not_believed(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_marks_in_the_file_that_are_wrong_are_counted_and_not_believed(tmp_path: Path) -> None:
     hits = (DprHit("p1", 2.0, "no", "", True), DprHit("p2", 1.0, "yes", "", True))
     results = [DprResult("q", "?", ("yes",), hits)]
-    with caplog.at_level(logging.WARNING, "rocketrank.eval"):
-        found = judge_answers(results, AnswerOptions(ks=(1, 2)), name="run")
+    found = judge_answers(results, AnswerOptions(ks=(1, 2)), name="run")
     assert found.values == {"top-1": {"q": 0.0}, "top-2": {"q": 1.0}}
-    assert "1 of 2 marks 'has_answer' in the file are not what is found here" in caplog.text
+    write_json(tmp_path / "e.json", [found])
+    for each in (found, *read_results(tmp_path / "e.json")):
+        (sentence,) = describe_findings(each)
+        assert sentence.startswith("1 of 2 marks (has_answer) in the file is not what is found")
 
 
-def test_marks_are_taken_where_there_is_no_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_marks_are_taken_where_there_is_no_text() -> None:
     hits = (DprHit("p1", 2.0, None, "", False), DprHit("p2", 1.0, None, "", True))
     results = [DprResult("q", "?", ("yes",), hits)]
-    with caplog.at_level(logging.WARNING, "rocketrank.eval"):
-        found = judge_answers(results, AnswerOptions(ks=(1, 2)), name="run")
+    found = judge_answers(results, AnswerOptions(ks=(1, 2)), name="run")
     assert found.values == {"top-1": {"q": 0.0}, "top-2": {"q": 1.0}}
-    assert "2 passages have no text" in caplog.text
+    assert found.findings.answers == AnswerMarks(marked=2, textless=2)
+    (sentence,) = describe_findings(found)
+    assert sentence.startswith("2 passages have no text; what the file says")
 
 
-def test_lists_shorter_than_the_largest_k_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "rocketrank.eval"):
-        judge_answers([result("q", ["yes"], ["yes", "no"])], name="run")
-    assert "the longest list has 2 passages, so top-100 looks at no more" in caplog.text
+def test_lists_shorter_than_the_largest_k_are_told() -> None:
+    options = AnswerOptions(ks=(1, 2, 100))
+    found = judge_answers([result("q", ["yes"], ["yes", "no"])], options, name="run")
+    assert describe_findings(found) == [
+        "no list has more than 2 passages, so top-100 is top-2; search deeper for it"
+    ]
+
+
+def test_an_empty_run_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(DataError, match=r"run: expected a run, found no lines"):
+        judge_run_by_answers(tmp_path / "run", QUERIES, known_passages, name="name")
 
 
 def test_a_run_becomes_results_with_texts_and_marks(tmp_path: Path) -> None:

@@ -212,3 +212,19 @@ def test_a_measure_that_a_result_lacks_is_refused() -> None:
 
 def test_a_negative_number_of_changed_queries_is_refused() -> None:
     assert "changed (-1)" in refusal(OURS, BASE, changed=-1)
+
+
+def test_two_names_of_one_measure_are_compared_as_one() -> None:
+    values = {"1": 0.5, "2": 1.0, "3": 0.25}
+    one = RunResult(name="one", values={"MRR@10": values})
+    two = RunResult(name="two", values={"RR@10": {**values, "3": 0.5}})
+    [found] = compare([one, two], "one")
+    assert (found.measure, found.wins, found.ties) == ("MRR@10", 1, 2)
+    assert compare([one, two], "one", measures=["RR@10"]) == [found]
+
+
+def test_the_cure_for_other_queries_names_the_option() -> None:
+    one = RunResult(name="one", values={"AP": {"1": 1.0, "2": 0.5}})
+    two = RunResult(name="two", values={"AP": {"1": 1.0}})
+    with pytest.raises(UsageError, match="--missing zero"):
+        compare([one, two], "one")

@@ -177,12 +177,47 @@ def test_recall_goes_as_deep_as_the_longest_list() -> None:
     assert result.recall == {1: 0.25, 2: 0.25, 3: 0.5}
 
 
-def test_a_run_of_no_judged_query_is_0_or_leaves_nothing_to_measure() -> None:
-    assert judged("x a 1 1", {"q": {"a": 1}}).values == {"MRR@10": {"q": 0}}
-    with pytest.raises(
-        UsageError, match=r"has none of the 1 judged queries, such as q, .* same queries"
-    ):
-        judged("x a 1 1", {"q": {"a": 1}}, missing="skip")
+def test_a_run_of_no_judged_query_is_refused_with_an_id_of_either_side() -> None:
+    for missing in ("zero", "skip"):
+        with pytest.raises(
+            UsageError,
+            match=r"^run: expected .* 1 judged queries \(such as 'q'\), found none of them and 2 "
+            r"other queries \(such as 'x'\): name the judgements",
+        ):
+            judged("x a 1 1; y a 1 1", {"q": {"a": 1}}, missing=missing)
+
+
+def test_an_empty_run_is_refused_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.write_text("")
+    with pytest.raises(DataError, match=f"^{path}: expected a run, found no lines"):
+        judged(path, {"q": {"a": 1}})
+    with pytest.raises(DataError, match=r"^run: expected a run, found no lines"):
+        judged([], {"q": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    ("measures", "grade"),
+    [
+        (["nDCG@10", "RR(rel=2)"], 2),
+        (["R@10", "RR(rel=2)"], 1),
+        (["RR(rel=2)", "Recall(rel=3)@10"], 3),
+        (["Rprec", "AP"], 1),
+    ],
+)
+def test_the_curve_is_of_the_recall_that_is_asked_for(measures: list[str], grade: int) -> None:
+    grades = {"a": 1, "b": 2, "c": 3}
+    result = judged("q a 1 3; q b 2 2; q c 3 1", {"q": grades}, measures=measures, depths=(1, 2, 3))
+    ids = [each for each in grades if grades[each] >= grade]
+    expected = {k: len(set("abc"[:k]) & set(ids)) / len(ids) for k in (1, 2, 3)}
+    assert result.recall_grade == grade
+    assert result.recall == pytest.approx(expected)
+
+
+def test_the_length_of_the_longest_list_the_order_and_the_depth_of_judging_are_kept() -> None:
+    qrels = {"q": {"a": 1, "b": 0}, "r": {"a": 1}}
+    found = judged("q a 1 3; q b 2 2; q b 3 1; x a 1 1; r a 1 1", qrels, order="rank").findings
+    assert (found.longest, found.order, found.judged_per_query) == (2, "rank", 1.5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from rocketrank.data import read_qrels, read_run
 from rocketrank.errors import UsageError
-from rocketrank.eval import evaluate, mean
+from rocketrank.eval import canonical_name, evaluate, mean
 
 RUN = {"q": {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}}
 
@@ -135,6 +135,18 @@ def test_cutoffs_of_an_earlier_call_are_forgotten() -> None:
         ("Rprec@5", 'write "Rprec"'),
         ("nDCG(rel=2)@10", 'write "nDCG@10"'),
         ("map", 'write "AP"'),
+        ("recip_rank", 'write "RR"'),
+        ("ndcg_cut_10", 'write "nDCG@10"'),
+        ("ndcg_cut.10", 'write "nDCG@10"'),
+        ("P_10", 'write "P@10"'),
+        ("success_1", 'write "Success@1"'),
+        ("rprec", 'write "Rprec"'),
+        ("bpref", 'write "Bpref"'),
+        ("AP(rel=2", 'write "AP(rel=2)"'),
+        ("R(rel=2@50", 'write "R(rel=2)@50"'),
+        ("AP(rel=0)", 'starts at 1: write "AP(rel=1)"'),
+        ("R(rel=0)@100", 'starts at 1: write "R(rel=1)@100"'),
+        ('nDCG(dcg="exp-log2")@10', 'is not offered: write "nDCG@10"'),
         ("accuracy", "expected one of nDCG@k, RR@k"),
         ("", "expected one of nDCG@k, RR@k"),
         ("__import__('os')", "expected one of nDCG@k, RR@k"),
@@ -145,6 +157,20 @@ def test_a_measure_that_is_not_known_is_named_with_its_cure(measure: str, cure: 
         evaluate(RUN, {"q": {"a": 1}}, [measure])
     assert f'"{measure}"' in str(caught.value)
     assert cure in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("MRR@10", "RR@10"),
+        ("MAP(rel=2)", "AP(rel=2)"),
+        ("Recall@5", "R@5"),
+        ("nDCG@10", "nDCG@10"),
+        ("top-5", "top-5"),
+    ],
+)
+def test_other_names_of_a_measure_have_one_canonical_name(name: str, canonical: str) -> None:
+    assert canonical_name(name) == canonical
 
 
 def test_one_measure_instead_of_a_list_is_refused() -> None:

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from rocketrank.errors import RocketRankError
 from rocketrank.eval.page import CostPoint, write_page
 from rocketrank.eval.page_data import as_script_text, pairs_of_systems
+from rocketrank.eval.page_plots import recall_plot
 from rocketrank.eval.page_style import PAGE_STYLE, STYLE
-from rocketrank.eval.results import Difference, RunResult, TopHit
+from rocketrank.eval.results import AnswerMarks, Difference, Findings, RunResult, TopHit
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "input"}
@@ -354,3 +356,16 @@ def _luminance(colour: str) -> float:
     shares = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
     linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_axis_of_recall_says_from_which_grade_on_passages_count() -> None:
+    def drawn(*results: RunResult) -> str:
+        return recall_plot(results, 1)
+
+    graded = replace(A, recall_grade=2)
+    assert "mean recall, grade 2 and above" in drawn(graded)
+    assert "grade" not in drawn(A, B)
+    assert "dense (mean recall)" in drawn(graded, B)
+    assert "bm25 (mean recall, grade 2 and above)" in drawn(graded, B)
+    by_answers = replace(A, findings=Findings(answers=AnswerMarks()))
+    assert "mean top-k accuracy" in drawn(by_answers)

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.eval.comparison import compare
 from rocketrank.eval.result_files import (
+    read_document,
     read_per_query_tsv,
     read_results,
     result_from_json,
     write_json,
     write_per_query_tsv,
 )
-from rocketrank.eval.results import Findings, Ordering, RunResult, TopHit
+from rocketrank.eval.results import AnswerMarks, Findings, Ordering, RunResult, TopHit
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,9 +41,14 @@ ODD = RunResult(
         all_tied=("q1",),
         disordered=("q2",),
         judged={10: 0.5, 2: 0.75},
+        judged_per_query=2.5,
         orderings={"nDCG@10": Ordering(0.1, 0.2, 0.05, 0.3)},
+        order="rank",
+        longest=100,
+        answers=AnswerMarks(marked=5, unlike=2, textless=1),
     ),
     recall={100: 0.5, 5: 0.25},
+    recall_grade=2,
     top={"q2": (TopHit("pé", -3.5, None), TopHit("p1", -4.0, 3)), "q1": ()},
 )
 PLAIN = RunResult(name="plain", values={"nDCG@10": {"q1": 0.5, "q2": 0.5, "q10": 0.5}})
@@ -275,9 +281,11 @@ def damage(path: tuple[str, ...], value: object) -> dict[str, object]:
             **{name: [] for name in ("missing", "unjudged", "without_relevant", "self_hits")},
             **{name: [] for name in ("tied", "all_tied", "disordered")},
             **{name: {} for name in ("duplicates", "judged", "orderings")},
-            "drops_self": False,
+            **{"drops_self": False, "order": "score", "longest": 3, "judged_per_query": 1.0},
+            "answers": None,
         },
         "recall": {},
+        "recall_grade": 1,
         "top": {},
     }
     part: Any = record
@@ -300,6 +308,10 @@ def damage(path: tuple[str, ...], value: object) -> dict[str, object]:
         (("recall",), {"x": 1}, "expected whole numbers from 1 as keys of 'recall', found 'x'"),
         (("findings", "missing"), [1], "expected a list of ids as 'missing'"),
         (("findings", "drops_self"), 1, "expected true or false as 'drops_self'"),
+        (("findings", "order"), "id", "expected score or rank as 'order', found 'id'"),
+        (("findings", "longest"), "9", "expected numbers as findings, found '9' for 'longest'"),
+        (("findings", "answers"), {"marked": 1}, "expected marked, unlike, textless as 'answers'"),
+        (("recall_grade",), "2", "expected numbers as findings, found '2' for 'recall_grade'"),
         (("findings", "orderings"), {"AP": {"own": 1}}, "expected trec_eval, own, worst, best"),
         (("top",), {"q": [["p", 1.0]]}, "expected lists of passage id, score and grade"),
         (("top",), {"q": [["p", 1.0, "1"]]}, "expected lists of passage id, score and grade"),
@@ -312,3 +324,8 @@ def test_a_damaged_record_is_a_sentence_with_its_place(
     assert result_from_json(damage(("none",), None)).values == {"AP": {"q": 1.0}}
     with pytest.raises(DataError, match=f"^here: {expected}"):
         result_from_json(damage(path, value), "here")
+
+
+def test_details_come_back_with_the_systems(tmp_path: Path) -> None:
+    write_json(tmp_path / "e.json", [PLAIN], details={"qrels": "q", "order": "score"})
+    assert read_document(tmp_path / "e.json") == ([PLAIN], {"qrels": "q", "order": "score"})

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rocketrank.eval.changed_queries import changed_queries_text
 from rocketrank.eval.results import Difference, RunResult, TopHit
 from rocketrank.eval.tables import (
-    changed_queries_text,
     latex_table,
     markdown_table,
     terminal_table,
@@ -120,11 +120,11 @@ def test_numbers_of_queries_are_shown_where_they_differ_and_times_where_they_wer
     other = RunResult(name="other", values={"AP": {"1": 1.0}}, milliseconds=12.34)
     both = result("both", AP=0.5)
     assert terminal_table([both, other]).splitlines()[:3] == [
-        "system  queries      AP   ms/query",
-        "both          2  0.5000          -",
-        "other         1  1.0000*      12.3",
+        "system  queries      AP  ms/query",
+        "both          2  0.5000         -",
+        "other         1  1.0000      12.3",
     ]
-    assert "Means over queries, the best in bold." in markdown_table([both, other])
+    assert "Means over queries, no best by AP" in markdown_table([both, other])
 
 
 def test_columns_that_do_not_fit_go_into_another_block_with_the_names_again() -> None:
@@ -317,3 +317,14 @@ def test_no_line_of_the_rankings_is_wider_than_it_may_be(width: int, name: str, 
         difference(name, "base"), [ours, base], {"q1": text}, {name * 4: text}, width=width
     )
     assert max(map(width_of, shown.split("\n"))) <= width
+
+
+def test_a_mean_over_other_queries_is_not_the_best_and_the_line_below_says_why() -> None:
+    few = RunResult(name="few", values={"AP": {"1": 1.0}, "RR": {"1": 0.5}})
+    many = RunResult(name="many", values={"AP": {"1": 0.5, "2": 0.5}})
+    text = terminal_table([few, many])
+    assert "*" not in text
+    assert "No best by AP: not all over the same queries." in text
+    assert "**" not in markdown_table([few, many])
+    assert "no best by AP, which is not over the same queries" in markdown_table([few, many])
+    assert "textbf" not in latex_table([few, many])

@@ -221,6 +221,17 @@ def _leave_quietly() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _output_fails() -> bool:
+    """Whether standard output still cannot be written: unbuffered, it keeps nothing that flushing
+    would try again, so an empty line is tried after the failure."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit code. Errors become one sentence on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -245,6 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG_USAGE
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
+        if not place and _output_fails():
+            place = ": standard output; make room, or send it elsewhere"
+            _leave_quietly()
         _complain(f"{error.strerror or error}{place}")
         return FAILED
     except Exception as error:

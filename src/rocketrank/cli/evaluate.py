@@ -56,6 +56,7 @@ class Asked:
     drop_self: bool | None
     changed: int
     dpr_output: Path | None
+    shows_page: bool
 
     @property
     def by_answers(self) -> bool:
@@ -273,8 +274,9 @@ def evaluate(
         order=order,
         missing=missing,
         drop_self=drop_self,
-        changed=changed,
+        changed=0 if json else changed,
         dpr_output=dpr_output,
+        shows_page=any(each.suffix.lower() == ".html" for each in output or ()),
     )
     show(measured(asked), output or [], changed=changed, json=json)
 
@@ -294,7 +296,7 @@ def _check_outputs(files: Iterable[tuple[str, Path | None]], *, read: Sequence[s
             raise UsageError(
                 f"{option} ({path}) is in a folder that you cannot write to; name another"
             )
-        if option == "--output" and path.suffix not in OUTPUTS:
+        if option == "--output" and path.suffix.lower() not in OUTPUTS:
             raise UsageError(
                 f"--output ({path}) must end in {', '.join(OUTPUTS[:-1])} or {OUTPUTS[-1]}, which "
                 "says what is written"

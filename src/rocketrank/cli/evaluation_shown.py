@@ -32,20 +32,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was found, and the texts that are known, for tables and pages."""
+    """What was found, and the texts that are known, for tables and pages.
+
+    ``depths`` is how many passages were re-ranked, by system, where an index was searched.
+    """
 
     results: Sequence[RunResult]
     differences: Sequence[Difference] = ()
+    about_judgements: Sequence[str] = ()
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     passages: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    depths: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def costs(self) -> list[CostPoint]:
         """Quality against time, of the stages of an index."""
         return [
-            CostPoint("two stages", _depth(one.name), one.milliseconds, _means(one))
+            CostPoint("two stages", self.depths.get(one.name, 0), one.milliseconds, _means(one))
             for one in self.results
             if one.milliseconds is not None
         ]
@@ -53,6 +58,8 @@ class Evaluation:
 
 def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool) -> None:
     """Notes on standard error, tables on standard output, and the files that were asked for."""
+    for sentence in found.about_judgements:
+        _log.warning("%s", sentence)
     for name, sentences in found.notes.items():
         for sentence in sentences:
             _log.warning("%s: %s", name, sentence)
@@ -70,8 +77,13 @@ def show(found: Evaluation, outputs: Sequence[Path], *, changed: int, json: bool
                 )
                 sys.stdout.write(f"\n{text}")
     for path in outputs:
-        _WRITERS[path.suffix](path, found)
+        _WRITERS[path.suffix.lower()](path, found)
         print(f"Wrote {path}.", file=sys.stderr)
+
+
+def fits_page(results: Sequence[RunResult]) -> bool:
+    """Whether a page is still opened easily with the texts of all lists."""
+    return max((one.queries for one in results), default=0) <= _MOST_WITH_TEXTS
 
 
 def system_names(runs: Sequence[str]) -> list[str]:
@@ -81,25 +93,13 @@ def system_names(runs: Sequence[str]) -> list[str]:
 
 
 def details_of(asked: Asked) -> dict[str, Any]:
-    """How the figures came about, without the names of folders."""
-    named = {"qrels": asked.qrels, "queries": asked.queries}
-    files = {key: Path(value).name for key, value in named.items() if value}
-    return {
-        **files,
-        "measures": list(asked.measures),
-        "order": asked.order or ("rank" if asked.by_answers or asked.searched else "score"),
-        "missing": asked.missing,
-        "drop_self": bool(asked.drop_self),
-    }
+    """What was measured, without the names of folders; conditions of the systems are added."""
+    queries = {"queries": Path(asked.queries).name} if asked.queries else {}
+    return {**queries, "measures": list(asked.measures)}
 
 
 def _means(result: RunResult) -> dict[str, float]:
     return {measure: result.mean(measure) for measure in result.measures}
-
-
-def _depth(name: str) -> int:
-    number = name.rpartition(" ")[2]
-    return int(number) if number.isdecimal() else 0
 
 
 def _write_json(path: Path, found: Evaluation) -> None:
@@ -124,7 +124,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _write_html(path: Path, found: Evaluation) -> None:
     # a page with the texts of thousands of lists is too large to open
-    passages = found.passages if found.results[0].queries <= _MOST_WITH_TEXTS else None
+    passages = found.passages if fits_page(found.results) else None
     about = found.details.get("qrels") or found.details.get("queries") or path.stem
     write_page(
         path,
@@ -133,7 +133,7 @@ def _write_html(path: Path, found: Evaluation) -> None:
         title=f"Evaluation: {about}",
         queries=found.queries,
         passages=passages,
-        notes=found.notes,
+        notes={**found.notes, "all systems": found.about_judgements},
         costs=found.costs,
     )
 
