@@ -1,9 +1,10 @@
 """The command in a process of its own, and a small index to ask."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ def rq() -> RunRq:
         )
 
     return run
+
+
+@pytest.fixture
+def as_a_process() -> Iterator[None]:
+    """For a test that calls ``main`` itself: what it sets for its process is taken back."""
+    loggers = [logging.getLogger(name) for name in ("rocketrank", "faiss", "bm25s")]
+    before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
+    environment = dict(os.environ)
+    yield
+    for each, handlers, level, propagate in before:
+        each.handlers[:], each.propagate = handlers, propagate
+        each.setLevel(level)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

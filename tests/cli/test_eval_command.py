@@ -40,7 +40,10 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def rq_eval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_a_process: None,
 ) -> Run:
     """``rq eval`` in this process, in a folder with two runs, judgements, questions, passages."""
     files = {"qrels": QRELS, "good.trec": GOOD, "poor.trec": POOR}

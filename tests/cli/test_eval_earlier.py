@@ -30,7 +30,10 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def rq_eval(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_a_process: None,
 ) -> Run:
     """``rq eval`` in a folder with runs, judgements, and the earlier results good.json."""
     files = {"qrels": QRELS, "good.trec": GOOD, "poor.trec": POOR, "corpus.tsv": CORPUS}

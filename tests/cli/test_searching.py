@@ -129,6 +129,8 @@ def test_an_interruption_is_a_word_and_exit_code_130(small_index: Path) -> None:
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell's background job ignores interruptions, and what it starts inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdin is not None
         process.stdin.write("".join(f"{number}\ta passage\n" for number in range(100)))
