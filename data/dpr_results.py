@@ -22,10 +22,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import orjson
 
 from ..durable import write_durably
-from ..errors import DataError, UsageError
-from .decompression import DamagedError, plain_blocks
+from ..errors import UsageError
 from .json_stream import JsonStream
-from .lines import STANDARD_INPUT, MalformedError, check_paths, shown
+from .lines import STANDARD_INPUT, MalformedError, first_block, shown
 from .passage_formats import parse_id, parse_object, parse_text
 
 DprFormat = Literal["json", "jsonl"]
@@ -65,14 +64,9 @@ def is_dpr_results(path: str | Path) -> bool:
 
     Raises UsageError for a file that cannot be opened, DataError for damaged compression.
     """
-    check_paths([path])
     if str(path) == STANDARD_INPUT:
         return False
-    with open(path, "rb") as file:
-        try:
-            begin = next(plain_blocks(file.read1), b"").lstrip(b"\xef\xbb\xbf \t\r\n")
-        except DamagedError as error:
-            raise DataError(f"{path}:1: expected {error.expected}, found {error.found}") from None
+    begin = first_block(path).lstrip(b"\xef\xbb\xbf \t\r\n")
     return begin[:1] in (b"[", b"{") and any(f'"{key}"'.encode() in begin for key in _HITS_KEYS)
 
 

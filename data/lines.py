@@ -54,6 +54,19 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
+def first_block(path: str | Path) -> bytes:
+    """The beginning of a file, decompressed: enough to tell what it is.
+
+    Raises UsageError for a file that cannot be opened, DataError for damaged compression.
+    """
+    check_paths([path])
+    with open(path, "rb") as file:
+        try:
+            return next(plain_blocks(file.read1), b"")
+        except DamagedError as error:
+            raise DataError(f"{path}:1: expected {error.expected}, found {error.found}") from None
+
+
 class LineFile:
     """A file's lines with their numbers, read once and as a stream.
 

@@ -165,7 +165,7 @@ def write_run(
     if format == "jsonl":
         lines = _jsonl_lines(entries, queries or {})
     else:
-        lines = _column_lines(entries, format, tag)
+        lines = column_lines(entries, format, tag)
     if str(path) == STANDARD_OUTPUT:
         sys.stdout.flush()
         sys.stdout.buffer.writelines(line.encode() for line in lines)
@@ -175,7 +175,8 @@ def write_run(
     write_durably(Path(path), chunks, cure="name another file or make room")
 
 
-def _column_lines(entries: Iterable[RunEntry], format: RunFormat, tag: str) -> Iterator[str]:
+def column_lines(entries: Iterable[RunEntry], format: RunFormat, tag: str) -> Iterator[str]:
+    """The lines of trec or msmarco. Raises UsageError as :func:`write_run`."""
     forbidden = _BLANK if format == "trec" else _TAB
     for entry in entries:
         query_id, passage_id, rank, score = _checked(entry)

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.records import Passage, Query
+from .data.records import Passage, Query, RunEntry
+from .data.runs import column_lines
 from .durable import explained_write, replacing
 from .engine import Hit, Reranker, SearchEngine
 from .errors import UsageError
@@ -87,7 +88,8 @@ def write_stage_runs(
                     _score_more(engine.reranker, part, found, scores, depth)
                     seconds[number:] += time.perf_counter() - began
                 for query, hits, logits in zip(part, found, scores, strict=True):
-                    _write(files[number], query.id, _ordered(hits, logits, weight))
+                    entries = _entries(query.id, _ordered(hits, logits, weight))
+                    files[number].writelines(column_lines(entries, "trec", "rocketrank"))
     milliseconds = (seconds * 1000 / max(1, len(queries))).tolist()
     return list(map(StageRun, names, depths, paths, milliseconds))
 
@@ -142,6 +144,6 @@ def _ordered(
     return reranked + [(hit.id, below - number) for number, hit in enumerate(rest, start=1)]
 
 
-def _write(file: IO[str], query_id: str, ranked: Sequence[tuple[str, float]]) -> None:
+def _entries(query_id: str, ranked: Sequence[tuple[str, float]]) -> Iterator[RunEntry]:
     for rank, (passage_id, score) in enumerate(ranked, start=1):
-        file.write(f"{query_id} Q0 {passage_id} {rank} {score!r} rocketrank\n")
+        yield RunEntry(query_id, passage_id, rank, score)

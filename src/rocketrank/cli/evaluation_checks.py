@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-from ..data.decompression import DamagedError, plain_blocks
 from ..data.dpr_results import is_dpr_results
-from ..data.lines import STANDARD_INPUT, check_paths
-from ..errors import DataError, UsageError
+from ..data.lines import STANDARD_INPUT, check_paths, first_block
+from ..errors import UsageError
 from .evaluate import Asked
 from .evaluation_shown import system_names
 
@@ -86,13 +85,7 @@ def is_result(path: str) -> bool:
     once, does not."""
     if path == STANDARD_INPUT or not Path(path).is_file():
         return False
-    check_paths([path])
-    with open(path, "rb") as file:
-        try:
-            begin = next(plain_blocks(file.read1), b"")
-        except DamagedError as error:
-            raise DataError(f"{path}:1: expected {error.expected}, found {error.found}") from None
-    return b'"rocketrank_evaluation"' in begin[:4096]
+    return b'"rocketrank_evaluation"' in first_block(path)[:4096]
 
 
 def is_dpr(path: str) -> bool:
