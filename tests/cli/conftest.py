@@ -6,8 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from rocketrank.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = """\
@@ -19,6 +22,17 @@ CORPUS = """\
 
 Completed = subprocess.CompletedProcess[str]
 RunRq = Callable[..., Completed]
+
+
+class Done(NamedTuple):
+    """What a call of ``main`` gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
 
 
 def environment_of_rq(**changes: str) -> dict[str, str]:
@@ -54,6 +68,17 @@ def as_a_process() -> Iterator[None]:
         each.setLevel(level)
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture
+def own_eval(capsys: pytest.CaptureFixture[str], as_a_process: None) -> Run:
+    """``rq eval`` in this process, which is many times faster than one of its own."""
+
+    def run(*arguments: str | Path) -> Done:
+        code = main(["eval", *map(str, arguments)])
+        return Done(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,14 @@
 import io
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from rocketrank.cli import main
 from rocketrank.data import read_dpr_results
 from rocketrank.eval import read_per_query_tsv, read_results
+
+from .conftest import Done, Run
 
 DL19 = {
     "dl19.bm25": "0.5058",
@@ -29,22 +28,8 @@ PASSAGES = (
 )
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def rq_eval(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    as_a_process: None,
-) -> Run:
+def rq_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_eval: Run) -> Run:
     """``rq eval`` in this process, in a folder with two runs, judgements, questions, passages."""
     files = {"qrels": QRELS, "good.trec": GOOD, "poor.trec": POOR}
     files |= {"nq.qa.csv": QUESTIONS, "psgs.tsv": PASSAGES}
@@ -53,11 +38,7 @@ def rq_eval(
     (tmp_path / "0.qrels").write_text("0 0 1 1\n")
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str | Path) -> Done:
-        code = main(["eval", *map(str, arguments)])
-        return Done(code, *capsys.readouterr())
-
-    return run
+    return own_eval
 
 
 def refused(done: Done) -> str:

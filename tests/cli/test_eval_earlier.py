@@ -5,13 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from rocketrank.cli import main
+from .conftest import Run
 
 QRELS = "q1 0 a 1\nq1 0 b 0\nq2 0 c 1\nq3 0 d 1\n"
 GOOD = "q1 Q0 a 1 3.0 x\nq1 Q0 b 2 2.0 x\nq2 Q0 c 1 3.0 x\nq2 Q0 a 2 2.0 x\n"
@@ -19,22 +17,8 @@ POOR = "q1 Q0 b 1 3.0 x\nq1 Q0 a 2 2.0 x\nq2 Q0 a 1 3.0 x\nq2 Q0 c 2 2.0 x\n"
 CORPUS = "id\ttext\ttitle\na\tapples are red\tA\nb\tbananas are bent\tB\n"
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def rq_eval(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    as_a_process: None,
-) -> Run:
+def rq_eval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_eval: Run) -> Run:
     """``rq eval`` in a folder with runs, judgements, and the earlier results good.json."""
     files = {"qrels": QRELS, "good.trec": GOOD, "poor.trec": POOR, "corpus.tsv": CORPUS}
     files["other"] = QRELS.replace("q1 0 b 0", "q1 0 b 1")
@@ -42,12 +26,8 @@ def rq_eval(
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str | Path) -> Done:
-        code = main(["eval", *map(str, arguments)])
-        return Done(code, *capsys.readouterr())
-
-    run("good.trec", "--qrels", "qrels", "-m", "MRR@10", "--output", "good.json")
-    return run
+    own_eval("good.trec", "--qrels", "qrels", "-m", "MRR@10", "--output", "good.json")
+    return own_eval
 
 
 COMPARED = ("good.json", "poor.trec", "-m", "MRR@10", "--baseline", "good")
