@@ -1,22 +1,41 @@
 """The index: encoded passages, their texts and a FAISS structure as one transactional store."""
 
 from .build import BuildReport, build_index
+from .changes import ChangeOptions, ChangeReport, add_passages, compact, delete_passages
+from .checking import VerifyReport, verify_index
 from .encoding import BuildOptions, Corpus, PassageEncoder
+from .history import CommitNote, drop_snapshot, history, roll_back, take_snapshot
 from .kinds import KINDS
 from .manifest import Manifest
-from .reader import Index, check_files, committed_manifest
+from .passage_list import PassageList
+from .reader import Index, committed_manifest
+from .repair import RepairReport, repair_index
 from .search import SearchResult
 
 __all__ = [
     "KINDS",
     "BuildOptions",
     "BuildReport",
+    "ChangeOptions",
+    "ChangeReport",
+    "CommitNote",
     "Corpus",
     "Index",
     "Manifest",
     "PassageEncoder",
+    "PassageList",
+    "RepairReport",
     "SearchResult",
+    "VerifyReport",
+    "add_passages",
     "build_index",
-    "check_files",
     "committed_manifest",
+    "compact",
+    "delete_passages",
+    "drop_snapshot",
+    "history",
+    "repair_index",
+    "roll_back",
+    "take_snapshot",
+    "verify_index",
 ]

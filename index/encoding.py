@@ -1,20 +1,22 @@
-"""Encoding a corpus shard by shard, and recognising the shards that an earlier run committed."""
+"""Filling a segment shard by shard, and recognising the shards that an earlier run committed."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.lines import shown
 from ..data.records import Passage
 from ..durable import make_folder, sha256_of
 from ..errors import DataError, RocketRankError
-from .layout import Layout
+from .layout import SegmentFolder
 from .passages import Ledger, Shard, passage_bytes
 from .progress import Progress
-from .vectors import LARGEST_NORM, write_vectors
+from .vectors import LARGEST_NORM, VectorType, write_vectors
 
 # Long texts make shards of fewer passages, so that memory does not depend on their length.
 _SHARD_BYTES = 32 << 20
@@ -61,7 +63,9 @@ class Corpus(Protocol):
 class BuildOptions:
     """``kind`` is auto, flat, ivf, hnsw, ivfpq or a FAISS factory string; see ``kinds.py``.
 
-    ``precision`` is a note on how the encoder computes, kept in the manifest.
+    ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
+    metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
+    seconds another writer may take.
     """
 
     kind: str = "auto"
@@ -70,6 +74,45 @@ class BuildOptions:
     overwrite: bool = False
     threads: int | None = None
     precision: str = ""
+    vectors: VectorType = "float32"
+    fields: tuple[str, ...] = ()
+    wait: float = 0
+
+
+class VectorSource(Protocol):
+    """Where the vectors of a new segment come from."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def vectors(
+        self, passages: Sequence[Passage], *, on_done: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        """float32 (n, dim); ``on_done`` may hear how many more are done, n in all."""
+        ...
+
+
+class Encoded:
+    """Vectors that an encoder makes."""
+
+    def __init__(self, encoder: PassageEncoder) -> None:
+        self.dim = encoder.dim
+        self.fingerprint = encoder.fingerprint
+        self.name = encoder.name
+        self._encoder = encoder
+
+    def vectors(
+        self, passages: Sequence[Passage], *, on_done: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        """As ``VectorSource.vectors``."""
+        return self._encoder.encode_passages(
+            [passage.text for passage in passages],
+            [passage.title for passage in passages],
+            on_done=on_done,
+        )
 
 
 class _Reading(NamedTuple):
@@ -83,15 +126,24 @@ class _Reading(NamedTuple):
 
 
 class ShardReader:
-    """Cuts ``passages`` of ``corpus`` into shards; counts the ``duplicates`` it leaves out."""
+    """Cuts ``passages`` of ``corpus`` into shards; counts the ``duplicates`` it leaves out.
+
+    ``wanted`` may leave passages out or refuse them; it is given each with its bytes and its place.
+    """
 
     def __init__(
-        self, corpus: Corpus, passages: Iterator[Passage], ledger: Ledger, options: BuildOptions
+        self,
+        corpus: Corpus,
+        passages: Iterator[Passage],
+        ledger: Ledger,
+        options: BuildOptions,
+        wanted: Callable[[Passage, bytes, str], bool] | None = None,
     ) -> None:
         self.corpus = corpus
         self._passages = passages
         self._ledger = ledger
         self._options = options
+        self._wanted = wanted
         self.duplicates = 0
 
     def __iter__(self) -> Iterator[_Reading]:
@@ -112,6 +164,8 @@ class ShardReader:
                 self._skip_or_refuse(passage.id, row)
                 continue
             stored = self._storable(passage)
+            if self._wanted and not self._wanted(passage, stored, self.corpus.location):
+                continue
             digest.update(stored)
             size += len(stored)
             rows[passage.id] = first_row + len(passages)
@@ -138,6 +192,15 @@ class ShardReader:
         self.duplicates += 1
 
     def _storable(self, passage: Passage) -> bytes:
+        for name in self._options.fields:
+            value = passage.metadata.get(name)
+            if not _can_be_compared(value):
+                raise DataError(
+                    f"{self.corpus.location}: expected a text, a number of 64 bits or a truth "
+                    f"value in field {name!r} of passage {passage.id!r}, found "
+                    f"{type(value).__name__} {shown(str(value))}: mend this line, or leave the "
+                    "field out of --fields"
+                )
         try:
             return passage_bytes(passage)
         except (TypeError, UnicodeEncodeError) as error:
@@ -147,70 +210,88 @@ class ShardReader:
             ) from error
 
 
-def encode_corpus(
-    layout: Layout,
+def _can_be_compared(value: object) -> bool:
+    """Whether SQLite compares it as its type suggests; a bool is 0 or 1 there."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or isinstance(value, str | float)
+
+
+def fill_segment(
+    folder: SegmentFolder,
     ledger: Ledger,
     reader: ShardReader,
-    encoder: PassageEncoder,
+    source: VectorSource,
     options: BuildOptions,
     *,
+    task: str = "encoding",
     progress: bool,
 ) -> int:
     """Brings the ledger and the vector files to hold the whole corpus, one shard in memory.
 
     Returns how many passages an earlier run had encoded.
     """
-    make_folder(layout.vectors)
+    make_folder(folder.vectors)
     corpus = reader.corpus
     resumed = shards = 0
-    with Progress("encoding", shown=progress, total=corpus.bytes_total) as bar:
+    with Progress(task, shown=progress, total=corpus.bytes_total) as bar:
         for reading in reader:
-            if _is_committed(layout, ledger, reading, options):
+            if _is_committed(folder, ledger, reading, options):
                 count = len(reading.passages)
                 resumed += count
                 bar.advance(count, of=count, position=corpus.bytes_read)
             else:
-                vectors = _encode(reading, encoder, bar, corpus.bytes_read)
-                _commit(layout, ledger, reading, vectors, encoder.fingerprint)
+                vectors = _vectors(reading, source, bar, corpus.bytes_read)
+                _commit(folder, ledger, reading, vectors, source.fingerprint, options.vectors)
             shards = reading.number + 1
     if len(ledger.shards) > shards:
-        _drop_or_refuse(layout, ledger, shards, "the corpus ends before it", options)
+        _drop_or_refuse(folder, ledger, shards, "the corpus ends before it", options)
     return resumed
 
 
-def _is_committed(layout: Layout, ledger: Ledger, reading: _Reading, options: BuildOptions) -> bool:
+def _is_committed(
+    folder: SegmentFolder, ledger: Ledger, reading: _Reading, options: BuildOptions
+) -> bool:
     """Whether an earlier run committed this very shard, and its vectors are as they were."""
     if reading.number >= len(ledger.shards):
         return False
     shard = ledger.shards[reading.number]
-    path = layout.vector_file(shard.number)
+    path = folder.vector_file(shard.number)
     if (shard.rows, shard.content_sha256) != (len(reading.passages), reading.content_sha256):
         place = f"{reading.locations[0]} to {reading.locations[-1]}"
-        _drop_or_refuse(layout, ledger, shard.number, f"the corpus differs in {place}", options)
-    elif not path.is_file() or sha256_of(path) != shard.vectors_sha256:
-        _drop_or_refuse(layout, ledger, shard.number, f"{path} is missing or damaged", options)
+        _drop_or_refuse(folder, ledger, shard.number, f"the corpus differs in {place}", options)
+    elif not _has_digest(path, shard.vectors_sha256):
+        _drop_or_refuse(folder, ledger, shard.number, f"{path} is missing or damaged", options)
     else:
         return True
     return False
 
 
+def _has_digest(path: Path, sha256: str) -> bool:
+    """Whether the file is there, can be read, and is as it was."""
+    try:
+        return sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
 def _drop_or_refuse(
-    layout: Layout, ledger: Ledger, number: int, why: str, options: BuildOptions
+    folder: SegmentFolder, ledger: Ledger, number: int, why: str, options: BuildOptions
 ) -> None:
     """Forgets the shards from ``number`` on if the user wants to start again."""
     if not options.overwrite:
         shard = ledger.shards[number]
         last = shard.first_row + shard.rows - 1
         raise DataError(
-            f"{layout.directory}: expected the passages of the unfinished index in rows "
+            f"{folder.directory}: expected the passages of the unfinished index in rows "
             f"{shard.first_row} to {last}, found others ({why}): give the same corpus to go on, or "
             "start again with --overwrite"
         )
     ledger.drop_from(number)
 
 
-def _encode(
-    reading: _Reading, encoder: PassageEncoder, bar: Progress, position: int | None
+def _vectors(
+    reading: _Reading, source: VectorSource, bar: Progress, position: int | None
 ) -> NDArray[np.float32]:
     """The shard's vectors (n, dim); the bar moves with each batch."""
     left = len(reading.passages)
@@ -220,23 +301,22 @@ def _encode(
         bar.advance(count, of=left, position=position)
         left -= count
 
-    vectors = encoder.encode_passages(
-        [passage.text for passage in reading.passages],
-        [passage.title for passage in reading.passages],
-        on_done=advance,
-    )
-    _check_vectors(vectors, reading.passages, reading.locations, encoder)
+    vectors = source.vectors(reading.passages, on_done=advance)
+    if left:
+        advance(left)
+    _check_vectors(vectors, reading.passages, reading.locations, source)
     return vectors
 
 
 def _commit(
-    layout: Layout,
+    folder: SegmentFolder,
     ledger: Ledger,
     reading: _Reading,
     vectors: NDArray[np.float32],
     fingerprint: str,
+    vector_type: VectorType,
 ) -> None:
-    sha256 = write_vectors(layout.vector_file(reading.number), vectors)
+    sha256 = write_vectors(folder.vector_file(reading.number), vectors, vector_type)
     shard = Shard(
         reading.number,
         reading.first_row,
@@ -252,12 +332,12 @@ def _check_vectors(
     vectors: NDArray[np.float32],
     passages: list[Passage],
     locations: list[str],
-    encoder: PassageEncoder,
+    source: VectorSource,
 ) -> None:
-    expected = (len(passages), encoder.dim)
+    expected = (len(passages), source.dim)
     if vectors.shape != expected or vectors.dtype != np.float32:
         raise RocketRankError(
-            f"model {encoder.name}: expected float32 vectors of shape {expected}, found "
+            f"model {source.name}: expected float32 vectors of shape {expected}, found "
             f"{vectors.dtype} of shape {vectors.shape}: check the model's folder"
         )
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
@@ -266,6 +346,6 @@ def _check_vectors(
         place = int(bad[0])
         raise DataError(
             f"{locations[place]}: expected a finite vector for passage {passages[place].id!r}, "
-            f"found one of length {norms[place]} from model {encoder.name}: try --precision fp32, "
+            f"found one of length {norms[place]} from model {source.name}: try --precision fp32, "
             "or take the passage out"
         )

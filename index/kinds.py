@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-KINDS = ("auto", "flat", "ivf", "hnsw", "ivfpq")
+KINDS = ("auto", "flat", "ivf", "hnsw", "ivfpq", "ivfpq4", "ivf-rabitq")
 FLAT_UP_TO = 100_000
 HNSW_UP_TO = 2_000_000
 POINTS_PER_LIST = 39
@@ -30,16 +30,24 @@ def choose(kind: str, count: int, dim: int) -> Choice:
         return Choice("ivf", f"IVF{list_count(count)},Flat", "ivf was asked for")
     if kind == "hnsw":
         return Choice("hnsw", "HNSW32,Flat", "hnsw was asked for")
-    if kind == "ivfpq":
+    if kind in _QUANTIZED:
         if count < PRODUCT_QUANTIZER_POINTS:
             return Choice(
                 "flat",
                 "Flat",
-                f"ivfpq was asked for, but it needs {PRODUCT_QUANTIZER_POINTS} passages to train "
+                f"{kind} was asked for, but it needs {PRODUCT_QUANTIZER_POINTS} passages to train "
                 f"on and there are {count}, so the search is exhaustive (flat)",
             )
-        return Choice("ivfpq", _ivfpq(count, dim), "ivfpq was asked for")
+        return Choice(kind, _QUANTIZED[kind](count, dim), f"{kind} was asked for")
     return Choice("custom", kind, "the factory string was given")
+
+
+def choose_added(kind: str, count: int, dim: int) -> Choice:
+    """The structure for ``count`` vectors that are added to an index of ``kind``."""
+    if count <= FLAT_UP_TO:
+        reason = f"up to {FLAT_UP_TO:,} added passages are searched exhaustively until rq compact"
+        return Choice("flat", "Flat", reason)
+    return choose(kind, count, dim)
 
 
 def _choose_by_size(count: int, dim: int) -> Choice:
@@ -77,3 +85,17 @@ def _ivfpq(count: int, dim: int) -> str:
 def _subquantizers(dim: int) -> int:
     """Bytes a code: the largest divisor of ``dim`` that leaves 4 dimensions or more to a byte."""
     return max(m for m in range(1, max(1, min(dim // 4, 128)) + 1) if dim % m == 0)
+
+
+def _ivfpq4(count: int, dim: int) -> str:
+    """Half a byte for two dimensions or so: as many bits as ``ivfpq``, and faster to read."""
+    parts = max(m for m in range(1, max(1, min(dim // 2, 256)) + 1) if dim % m == 0)
+    return f"OPQ{parts},IVF{list_count(count)},PQ{parts}x4fs"
+
+
+def _ivf_rabitq(count: int, dim: int) -> str:
+    """A bit a dimension after a random rotation (RaBitQ; Gao and Long, SIGMOD 2024)."""
+    return f"RR{dim},IVF{list_count(count)},RaBitQ"
+
+
+_QUANTIZED = {"ivfpq": _ivfpq, "ivfpq4": _ivfpq4, "ivf-rabitq": _ivf_rabitq}

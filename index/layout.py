@@ -1,16 +1,17 @@
 """Which file lies where in an index folder, and which folders are ours to write in.
 
-A folder holds ``manifest.json``, ``build.lock`` and, for each *generation*, ``passages.sqlite``,
-``vectors/`` and ``faiss/``. The first build is generation 1 and has these plain names; a build that
-replaces an index writes ``passages-2.sqlite``, ``vectors-2/``, ``faiss-2/`` beside it, and so on.
-Numbers only grow: a reader that still holds the old manifest then finds its files gone, never
-another build's under the same name.
+``manifest.json`` names the files of the commit in force; ``commits/`` holds a copy of each commit
+that is kept, ``snapshots/`` the names that some were given. A *segment* is a folder of passages,
+vectors and their FAISS structure, written once and never changed: what is deleted from it is said
+by a file of bits beside them, a new one for each commit. A number is used again only when no commit
+that is kept has it, so a name never has two contents.
 """
 
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,44 +19,55 @@ from pathlib import Path
 from ..durable import PARTIAL, explained_write
 from ..errors import RocketRankError, UsageError
 
-LOCK = "build.lock"
+LOCK = "write.lock"
 MANIFEST = "manifest.json"
+COMMITS = "commits"
+SNAPSHOTS = "snapshots"
+SEGMENTS = "segments"
 APPLICATION_ID = 0x52524958
 """SQLite's ``application_id`` of our passages file ("RRIX"), at byte 68 of its header."""
 
-_OURS = re.compile(r"(passages|vectors|faiss)(?:-([1-9]\d*))?(\.sqlite)?")
-_INNER = re.compile(r"\d{6,}\.npy|[a-z]+\.faiss")
+_SEGMENT = re.compile(r"\d{6,}")
+_INNER = r"passages\.sqlite|vectors/\d{6,}\.npy|[a-z0-9-]+\.faiss|live-\d{6,}\.bits"
+# Format 1 kept one segment in the index folder itself, a rebuilt one under numbered names.
+_FORMAT_1 = r"passages(-\d+)?\.sqlite|vectors(-\d+)?/\d{6,}\.npy|faiss(-\d+)?/[a-z]+\.faiss"
+_FOLDER = re.compile(rf"{SEGMENTS}/\d{{6,}}(/vectors)?|(vectors|faiss)(-\d+)?")
+_OURS = re.compile(rf"{SEGMENTS}/\d{{6,}}/({_INNER})|{_FORMAT_1}|{COMMITS}/\d{{6,}}\.json")
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The paths of one generation."""
+class SegmentFolder:
+    """The paths of one segment of the index in ``directory``."""
 
     directory: Path
-    generation: int
+    number: int
 
     @property
-    def _suffix(self) -> str:
-        return "" if self.generation == 1 else f"-{self.generation}"
+    def folder(self) -> Path:
+        return self.directory / SEGMENTS / f"{self.number:06d}"
 
     @property
     def passages(self) -> Path:
-        return self.directory / f"passages{self._suffix}.sqlite"
+        return self.folder / "passages.sqlite"
 
     @property
     def vectors(self) -> Path:
-        return self.directory / f"vectors{self._suffix}"
-
-    @property
-    def faiss(self) -> Path:
-        return self.directory / f"faiss{self._suffix}"
+        return self.folder / "vectors"
 
     def vector_file(self, shard: int) -> Path:
         return self.vectors / f"{shard:06d}.npy"
 
-    def relative(self, path: Path) -> str:
-        """How the manifest names ``path``."""
-        return path.relative_to(self.directory).as_posix()
+    def structure(self, kind: str) -> Path:
+        return self.folder / f"{kind}.faiss"
+
+    def live(self, commit: int) -> Path:
+        """The bits that say which rows were not deleted, as of ``commit``."""
+        return self.folder / f"live-{commit:06d}.bits"
+
+
+def relative(directory: Path, path: Path) -> str:
+    """How the manifest names ``path``."""
+    return path.relative_to(directory).as_posix()
 
 
 def is_ledger(path: Path) -> bool:
@@ -68,14 +80,12 @@ def is_ledger(path: Path) -> bool:
     return header[:15] == b"SQLite format 3" and header[68:] == APPLICATION_ID.to_bytes(4, "big")
 
 
-def generations(directory: Path) -> list[int]:
-    """Generations that have a passages file, finished or not, in rising order."""
-    found = []
-    for path in directory.iterdir():
-        match = _OURS.fullmatch(path.name)
-        if match and match[1] == "passages" and match[3] == ".sqlite" and is_ledger(path):
-            found.append(int(match[2] or 1))
-    return sorted(found)
+def segment_numbers(directory: Path) -> list[int]:
+    """Segments that have a passages file, committed or not, in rising order."""
+    folder = directory / SEGMENTS
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    numbers = sorted(int(name) for name in names if _SEGMENT.fullmatch(name))
+    return [each for each in numbers if is_ledger(SegmentFolder(directory, each).passages)]
 
 
 def refuse_foreign(directory: Path, *, has_our_manifest: bool) -> None:
@@ -84,60 +94,80 @@ def refuse_foreign(directory: Path, *, has_our_manifest: bool) -> None:
         return
     if not directory.is_dir():
         raise UsageError(f"{directory}: expected a folder for the index, found a file")
-    ours = {LOCK, f"passages.sqlite{PARTIAL}", f"passages.sqlite{PARTIAL}-journal"}
-    foreign = sorted(path.name for path in directory.iterdir() if path.name not in ours)
-    if not foreign or has_our_manifest or generations(directory):
+    if has_our_manifest or segment_numbers(directory):
         return
-    raise UsageError(
-        f"{directory}: expected an empty folder or an index, found a folder with other things in "
-        f"it ({foreign[0]}{', …' if len(foreign) > 1 else ''}): name a new folder with --index"
-    )
+    foreign = sorted(path.name for path in directory.iterdir() if path.name != LOCK)
+    if foreign == [SEGMENTS]:  # a build that was killed before its first segment had a ledger
+        inner = {path.name for path in (directory / SEGMENTS).rglob("*")}
+        if all(_SEGMENT.fullmatch(name) or name.startswith("passages.sqlite") for name in inner):
+            return
+    if foreign:
+        raise UsageError(
+            f"{directory}: expected an empty folder or an index, found a folder with other things "
+            f"in it ({foreign[0]}{', …' if len(foreign) > 1 else ''}): name a new folder with "
+            "--index"
+        )
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: float = 0) -> Iterator[None]:
     """Holds the right to write in ``directory``; the system frees it when this process dies.
 
-    The lock file stays, because removing it would let two processes lock two different files.
+    Another writer is waited for, up to ``wait`` seconds. The lock file stays, because removing it
+    would let two processes lock two different files.
     """
     path = directory / LOCK
     with explained_write(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RocketRankError(
-                f"{directory}: another process is building this index: wait until it ends, or "
-                "stop it and run the same command again; it goes on where it stopped"
-            ) from error
-        except OSError as error:
-            raise RocketRankError(
-                f"{path}: the file system refuses a lock ({error.strerror}): "
-                "put the index on a local disk"
-            ) from error
+        deadline = time.monotonic() + wait
+        while not _try_lock(descriptor, path):
+            if time.monotonic() >= deadline:
+                raise RocketRankError(
+                    f"{directory}: another process is writing this index: wait until it ends, or "
+                    "stop it and run its command again, which goes on where it stopped"
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
 
 
-def remove_generations(directory: Path, *, keep: set[int]) -> None:
-    """Removes the files of all generations but ``keep``; only names that we give are touched."""
-    for path in sorted(directory.iterdir()):
-        match = _OURS.fullmatch(path.name.removesuffix("-journal").removesuffix(PARTIAL))
-        if match is None or int(match[2] or 1) in keep:
-            continue
+def _try_lock(descriptor: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise RocketRankError(
+            f"{path}: the file system refuses a lock ({error.strerror}): "
+            "put the index on a local disk"
+        ) from error
+    return True
+
+
+def stray_files(directory: Path, used: Collection[str]) -> list[Path]:
+    """Files under names that we give which ``used`` (paths below ``directory``) does not name.
+
+    What was being written when a process died is among them, a file of the user's never.
+    """
+    names = set(used)
+    found = []
+    for path in sorted(directory.rglob("*")):
+        name = relative(directory, path)
+        whole = name.removesuffix("-journal").removesuffix(PARTIAL)
+        if _OURS.fullmatch(whole) and name not in names and not path.is_dir():
+            found.append(path)
+    return found
+
+
+def remove_files(directory: Path, paths: Collection[Path]) -> None:
+    """Removes ``paths`` and the folders under names that we give that are empty then."""
+    for path in sorted(paths):
         with explained_write(path):
-            if match[1] == "passages" and match[3] is not None and path.is_file():
-                path.unlink()
-            elif match[1] != "passages" and match[3] is None and path.is_dir():
-                remove_inner_files(path, keep=set())
-                if not any(path.iterdir()):
-                    path.rmdir()
-
-
-def remove_inner_files(folder: Path, *, keep: set[Path]) -> None:
-    """Removes vector and FAISS files, whole and partial, from ``folder``, but for ``keep``."""
-    for path in sorted(folder.iterdir()):
-        if path not in keep and _INNER.fullmatch(path.name.removesuffix(PARTIAL)):
-            path.unlink()
+            path.unlink(missing_ok=True)
+    folders = [path for path in directory.rglob("*") if path.is_dir()]
+    for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
+        with explained_write(folder):
+            if _FOLDER.fullmatch(relative(directory, folder)) and not any(folder.iterdir()):
+                folder.rmdir()

@@ -1,4 +1,4 @@
-"""``manifest.json``: what an index consists of. Replacing this file is what commits a build.
+"""A commit of an index: what it consists of, and its form in JSON.
 
 ``checksum`` is a SHA-256 over everything but itself and ``created``, so that two builds of the same
 corpus differ in ``created`` alone.
@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 
 import orjson
 
-from ..durable import write_durably
 from ..errors import DataError, RocketRankError
-from .layout import MANIFEST
+from .vectors import VECTOR_TYPES, VectorType
 
 FORMAT = "rocketrank index"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _T = TypeVar("_T")
 
 
@@ -46,64 +45,85 @@ class VectorFile(StoredFile):
 
 @dataclass(frozen=True, kw_only=True)
 class StructureNote:
-    """The FAISS structure: how it was made, why, and how it is searched."""
+    """The FAISS structure: how it was made, why, how it is searched, and its file."""
 
     kind: str
     factory: str
     reason: str
     search: dict[str, int]
+    file: StoredFile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Rows ``first_row`` … ``end_row`` - 1. ``largest_norm`` bounds FAISS's rounding error."""
+    """``rows`` passages, ``count`` of them not deleted: all, where there is no ``live`` file.
 
-    first_row: int
-    end_row: int
+    ``largest_norm`` bounds FAISS's rounding error.
+    """
+
+    number: int
+    rows: int
+    count: int
     largest_norm: float
+    passages: StoredFile
     vectors: tuple[VectorFile, ...]
-    faiss: StoredFile
+    structure: StructureNote
+    live: StoredFile | None
+
+    def files(self) -> list[StoredFile]:
+        live = [self.live] if self.live else []
+        return [self.passages, *self.vectors, self.structure.file, *live]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole of an index; there is one segment now, and readers refuse more."""
+    """A commit. ``change`` is the command that made it, ``kind`` the structure that was asked for.
 
-    format: str = FORMAT
-    format_version: int = FORMAT_VERSION
-    generation: int
+    Commits from ``history_from`` on are kept for a while; ``fields`` are the metadata columns.
+    """
+
+    commit: int
+    history_from: int
+    change: str
     model: ModelNote
     width: int
-    count: int
-    structure: StructureNote
-    passages: StoredFile
+    vectors: VectorType
+    kind: str
+    fields: tuple[str, ...]
     segments: tuple[Segment, ...]
     created: str
 
+    @property
+    def count(self) -> int:
+        """Passages that are not deleted."""
+        return sum(segment.count for segment in self.segments)
+
+    @property
+    def rows(self) -> int:
+        """Passages stored, deleted ones too."""
+        return sum(segment.rows for segment in self.segments)
+
     def files(self) -> list[StoredFile]:
         """Every file but the manifest itself."""
-        inner = [file for segment in self.segments for file in (*segment.vectors, segment.faiss)]
-        return [self.passages, *inner]
+        return [file for segment in self.segments for file in segment.files()]
 
 
 class NewerFormatError(DataError):
     """The index was written by a later RocketRank."""
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Commits ``manifest`` in one step."""
-    content = asdict(manifest)
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as it is written."""
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)}
     content["checksum"] = _checksum(content)
-    lines = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    write_durably(directory / MANIFEST, [lines], alone=True)
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def read_manifest(directory: Path) -> Manifest | None:
-    """The committed manifest, None when there is none.
+def read_manifest_file(path: Path) -> Manifest | None:
+    """The manifest in ``path``, None when there is no such file.
 
     Raises NewerFormatError, or DataError for a manifest that is not as it was written.
     """
-    path = directory / MANIFEST
     try:
         content = orjson.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -126,58 +146,92 @@ def read_manifest(directory: Path) -> Manifest | None:
             f"{path}: written by format {version}, this RocketRank reads up to {FORMAT_VERSION}: "
             "upgrade rocketrank"
         )
-    return _parse(path, content)
-
-
-def has_our_manifest(directory: Path) -> bool:
-    """Whether a manifest is there that RocketRank wrote, readable by this version or not."""
     try:
-        content = orjson.loads((directory / MANIFEST).read_bytes())
+        manifest = _parse(_from_format_1(content) if version == 1 else content)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if content.get("checksum") != _checksum(content):
+        raise _damaged(path, "expected the content that its checksum was taken of, found another")
+    return manifest
+
+
+def is_our_manifest(path: Path) -> bool:
+    """Whether RocketRank wrote the file, readable by this version or not."""
+    try:
+        content = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return False
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def _parse(path: Path, content: dict[str, Any]) -> Manifest:
-    try:
-        manifest = Manifest(
-            generation=_field(content, "generation", int),
-            model=ModelNote(**_texts(_field(content, "model", dict), ModelNote)),
-            width=_field(content, "width", int),
-            count=_field(content, "count", int),
-            structure=_structure(_field(content, "structure", dict)),
-            passages=_file(_field(content, "passages", dict)),
-            segments=tuple(_segment(each) for each in _dicts(content, "segments")),
-            created=_field(content, "created", str),
-        )
-    except ValueError as error:
-        raise _damaged(path, str(error)) from error
-    if content.get("checksum") != _checksum(content):
-        raise _damaged(path, "expected the content that its checksum was taken of, found another")
-    rows = [
-        (s.first_row, s.end_row, sum(file.rows for file in s.vectors)) for s in manifest.segments
-    ]
-    if rows != [(0, manifest.count, manifest.count)]:
-        raise _damaged(path, f"expected one segment of {manifest.count} rows, found {rows}")
+def _from_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 1 had one segment, whose rows were never deleted, and its parts on the top level."""
+    [segment] = _dicts(content, "segments")
+    structure = {**_field(content, "structure", dict), "file": segment.get("faiss")}
+    count = _field(content, "count", int)
+    number = _field(content, "generation", int)
+    known = {"number": number, "rows": count, "count": count, "live": None}
+    return {
+        **content,
+        "commit": number,
+        "history_from": number,
+        "change": "index",
+        "vectors": "float32",
+        "kind": structure.get("kind"),
+        "fields": [],
+        "segments": [
+            {**segment, **known, "passages": content.get("passages"), "structure": structure}
+        ],
+    }
+
+
+def _parse(content: Mapping[str, Any]) -> Manifest:
+    names = _field(content, "fields", list)
+    manifest = Manifest(
+        commit=_field(content, "commit", int),
+        history_from=_field(content, "history_from", int),
+        change=_field(content, "change", str),
+        model=ModelNote(**_texts(_field(content, "model", dict), ModelNote)),
+        width=_field(content, "width", int),
+        vectors=_vector_type(_field(content, "vectors", str)),
+        kind=_field(content, "kind", str),
+        fields=tuple(_field({"field": name}, "field", str) for name in names),
+        segments=tuple(_segment(each) for each in _dicts(content, "segments")),
+        created=_field(content, "created", str),
+    )
+    for segment in manifest.segments:
+        rows = sum(file.rows for file in segment.vectors)
+        deleted = segment.rows - segment.count
+        if rows != segment.rows or deleted < 0 or (deleted > 0) != (segment.live is not None):
+            raise ValueError(
+                f"expected segment {segment.number} to have {segment.rows} rows with "
+                f"{segment.count} of them live, found vectors of {rows}"
+            )
     return manifest
 
 
-def _structure(content: Mapping[str, Any]) -> StructureNote:
-    search = _field(content, "search", dict)
-    texts = _texts(content, StructureNote, but="search")
-    return StructureNote(**texts, search={name: _field(search, name, int) for name in search})
-
-
 def _segment(content: Mapping[str, Any]) -> Segment:
+    structure = _field(content, "structure", dict)
+    search = _field(structure, "search", dict)
+    live = content.get("live")
     return Segment(
-        first_row=_field(content, "first_row", int),
-        end_row=_field(content, "end_row", int),
+        number=_field(content, "number", int),
+        rows=_field(content, "rows", int),
+        count=_field(content, "count", int),
         largest_norm=_field(content, "largest_norm", float),
+        passages=_file(_field(content, "passages", dict)),
         vectors=tuple(
             VectorFile(rows=_field(each, "rows", int), **asdict(_file(each)))
             for each in _dicts(content, "vectors")
         ),
-        faiss=_file(_field(content, "faiss", dict)),
+        structure=StructureNote(
+            kind=_field(structure, "kind", str),
+            factory=_field(structure, "factory", str),
+            reason=_field(structure, "reason", str),
+            search={name: _field(search, name, int) for name in search},
+            file=_file(_field(structure, "file", dict)),
+        ),
+        live=None if live is None else _file(_field(content, "live", dict)),
     )
 
 
@@ -192,8 +246,15 @@ def _file(content: Mapping[str, Any]) -> StoredFile:
     )
 
 
-def _texts(content: Mapping[str, Any], record: type, but: str = "") -> dict[str, str]:
-    return {name: _field(content, name, str) for name in record.__annotations__ if name != but}
+def _vector_type(name: str) -> VectorType:
+    for known in VECTOR_TYPES:
+        if name == known:
+            return known
+    raise ValueError(f"expected vectors of type {', '.join(VECTOR_TYPES)}, found {name!r}")
+
+
+def _texts(content: Mapping[str, Any], record: type) -> dict[str, str]:
+    return {name: _field(content, name, str) for name in record.__annotations__}
 
 
 def _dicts(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -216,4 +277,4 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def _damaged(path: Path, what: str) -> DataError:
-    return DataError(f"{path}: {what}: build the index again with --overwrite")
+    return DataError(f"{path}: {what}: `rq repair` may mend it, or build the index again")

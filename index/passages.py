@@ -5,6 +5,7 @@ as a whole or not at all. A rollback journal (not a WAL) keeps the file's bytes 
 transactions committed, whatever happened in between.
 """
 
+import errno
 import os
 import sqlite3
 import threading
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from ..data.records import NO_METADATA, Passage
 from ..durable import PARTIAL, explained_write, put_in_place
@@ -34,6 +37,11 @@ CREATE TABLE shards (
 );
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+FIELDS = "fields"
+"""The setting that lists, as JSON, the metadata that has columns of its own to filter by."""
+PURPOSE = "purpose"
+"""The setting that says which command began the segment."""
+_COMPLETE = "complete"
 
 # SQLite's smallest limit on parameters in use is 999.
 _IDS_AT_ONCE = 500
@@ -74,11 +82,14 @@ class Ledger:
             _create(path, settings)
         with self._explained():
             self._connection = sqlite3.connect(path, isolation_level=None)
-            self._connection.execute("PRAGMA synchronous = FULL")
+            # EXTRA makes the journal's removal durable: after a power cut a journal that came back
+            # would undo the transaction.
+            self._connection.execute("PRAGMA synchronous = EXTRA")
             # The first read also rolls back what a killed process had not committed.
             self.settings = dict(self._connection.execute("SELECT name, value FROM settings"))
             select = "SELECT * FROM shards ORDER BY number"
             self.shards = [Shard(*row) for row in self._connection.execute(select)]
+            self._fields: list[str] = orjson.loads(self.settings.get(FIELDS, "[]"))
 
     def __enter__(self) -> Self:
         return self
@@ -107,15 +118,37 @@ class Ledger:
         )
         with self._explained(), self._transaction() as connection:
             connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", records)
+            if self._fields:
+                marks = ", ?" * len(self._fields)
+                values = (
+                    (row, *(passage.metadata.get(name) for name in self._fields))
+                    for row, passage in enumerate(passages, start=shard.first_row)
+                )
+                connection.executemany(f"INSERT INTO fields VALUES (?{marks})", values)
             connection.execute("INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)", shard)
         self.shards.append(shard)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was left to do but to commit the segment."""
+        return _COMPLETE in self.settings
+
+    def mark_complete(self) -> None:
+        if not self.complete:
+            with self._explained(), self._transaction() as connection:
+                connection.execute("INSERT INTO settings VALUES (?, '')", (_COMPLETE,))
+            self.settings[_COMPLETE] = ""
 
     def drop_from(self, number: int) -> None:
         """Forgets the shards from ``number`` on."""
         first_row = self.shards[number].first_row
         with self._explained(), self._transaction() as connection:
             connection.execute("DELETE FROM passages WHERE row >= ?", (first_row,))
+            if self._fields:
+                connection.execute("DELETE FROM fields WHERE row >= ?", (first_row,))
             connection.execute("DELETE FROM shards WHERE number >= ?", (number,))
+            connection.execute("DELETE FROM settings WHERE name = ?", (_COMPLETE,))
+        self.settings.pop(_COMPLETE, None)
         del self.shards[number:]
 
     @contextmanager
@@ -159,12 +192,24 @@ def _create(path: Path, settings: Mapping[str, str]) -> None:
             path.with_name(name).unlink(missing_ok=True)
         try:
             connection = sqlite3.connect(partial, isolation_level=None)
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + _field_columns(settings))
             connection.executemany("INSERT INTO settings VALUES (?, ?)", sorted(settings.items()))
             connection.close()
         except sqlite3.Error as error:
-            raise OSError(str(error)) from error
+            raise OSError(errno.EIO, str(error)) from error
         put_in_place(partial, path)
+
+
+def _field_columns(settings: Mapping[str, str]) -> str:
+    """A table with a column for each field, named by its number, and an index on each."""
+    count = len(orjson.loads(settings.get(FIELDS, "[]")))
+    if not count:
+        return ""
+    columns = "".join(f", field_{number}" for number in range(count))
+    table = f"CREATE TABLE fields (row INTEGER PRIMARY KEY{columns});\n"
+    return table + "\n".join(
+        f"CREATE INDEX by_field_{number} ON fields (field_{number});" for number in range(count)
+    )
 
 
 class _Connection:
@@ -216,12 +261,20 @@ class PassageReader:
         selected = self._select_by_id("id, text, title, metadata", ids)
         return {fields[0]: self._passage(*fields) for fields in selected}
 
-    def missing(self, ids: Iterable[str]) -> Iterator[str]:
-        """The external ids among ``ids`` that are not there, in their order; texts are not read."""
-        remaining = iter(ids)
-        while batch := list(islice(remaining, _IDS_AT_ONCE)):
-            found = {passage_id for (passage_id,) in self._select_by_id("id", batch)}
-            yield from (passage_id for passage_id in batch if passage_id not in found)
+    def rows_by_id(self, ids: Iterable[str]) -> dict[str, int]:
+        """The rows of these external ids; ids that are not there are left out, texts not read."""
+        return {passage_id: row for passage_id, row in self._select_by_id("id, row", ids)}
+
+    def ids(self, rows: Sequence[int]) -> list[str]:
+        """The external ids at ``rows``, in that order."""
+        select = "SELECT row, id FROM passages WHERE row IN (SELECT value FROM json_each(?))"
+        found = dict(self._select(select, (orjson.dumps([int(row) for row in rows]).decode(),)))
+        return [found[int(row)] for row in rows]
+
+    def matching(self, condition: str, parameters: Sequence[Any]) -> NDArray[np.int64]:
+        """The rows whose columns ``field_0``, ``field_1``, … meet an SQL ``condition``, rising."""
+        found = self._select(f"SELECT row FROM fields WHERE {condition}", tuple(parameters))
+        return np.sort(np.array([row for (row,) in found], dtype=np.int64))
 
     def close(self) -> None:
         with self._lock:
@@ -229,7 +282,7 @@ class PassageReader:
                 connection.sqlite.close()
         self._local = threading.local()
 
-    def _select_by_id(self, columns: str, ids: Collection[str]) -> Iterator[Any]:
+    def _select_by_id(self, columns: str, ids: Iterable[str]) -> Iterator[Any]:
         remaining = iter(ids)
         while batch := tuple(islice(remaining, _IDS_AT_ONCE)):
             marks = ",".join("?" * len(batch))
@@ -245,7 +298,7 @@ class PassageReader:
             ) from error
         return Passage(passage_id, text, title, fields)
 
-    def _select(self, statement: str, parameters: tuple[str, ...]) -> list[Any]:
+    def _select(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         try:
             return list(self._connection().execute(statement, parameters))
         except sqlite3.Error as error:

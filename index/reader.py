@@ -1,6 +1,6 @@
 """Opening a committed index and searching it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,69 +9,81 @@ from numpy.typing import NDArray
 
 from ..data.lines import shown
 from ..data.records import Passage
-from ..durable import sha256_of
 from ..errors import DataError, RocketRankError, UsageError
-from .layout import MANIFEST, generations
-from .manifest import Manifest, StoredFile, read_manifest
-from .passages import PassageReader
-from .search import SearchResult, search_exactly
-from .structure import Structure, omp_threads
-from .vectors import LARGEST_NORM, VectorShards
+from .commits import HeldCommit, find_commit, read_manifest
+from .layout import MANIFEST, segment_numbers
+from .manifest import Manifest
+from .search import SearchResult, merged, nothing_found
+from .segments import OpenSegment
+from .structure import omp_threads
+from .vectors import LARGEST_NORM
+from .where import Condition
 
-_ATTEMPTS = 3
+_ATTEMPTS = 10
 
 
 class Index:
-    """A committed index, read-only. Several threads may search it and read passages at once."""
+    """A commit of an index, read-only. Several threads may search it and read passages at once.
 
-    def __init__(self, directory: Path, manifest: Manifest, *, threads: int | None = None) -> None:
+    What is written to the index meanwhile is not seen: open it again for that.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        held: HeldCommit | None = None,
+        threads: int | None = None,
+    ) -> None:
         """Opens the files that ``manifest`` names; use ``Index.open``."""
-        segment = manifest.segments[0]
-        _check_sizes(directory, manifest)
         self.directory = directory
         self.manifest = manifest
         self._threads = threads
-        self._largest_norm = segment.largest_norm
-        self._vectors = VectorShards(
-            [directory / file.file for file in segment.vectors],
-            [file.rows for file in segment.vectors],
-            manifest.width,
-        )
-        self._structure = Structure(
-            directory / segment.faiss.file,
-            manifest.count,
-            manifest.width,
-            manifest.structure.search,
-        )
-        self._passages = PassageReader(directory / manifest.passages.file)
-        stored = self._passages.count()
-        if stored != manifest.count:
+        self._held = held
+        self._segments: list[OpenSegment] = []
+        try:
+            for segment in manifest.segments:
+                self._segments.append(
+                    OpenSegment(directory, segment, manifest.width, manifest.vectors)
+                )
+        except BaseException:
             self.close()
-            raise DataError(
-                f"{directory / manifest.passages.file}: expected {manifest.count} passages, found "
-                f"{stored}: build the index again with --overwrite"
-            )
+            raise
+        rows = [segment.rows for segment in manifest.segments]
+        self._starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int | None = None) -> Self:
+    def open(
+        cls, directory: Path, *, threads: int | None = None, commit: str | None = None
+    ) -> Self:
         """Opens the index in ``directory`` without reading its data.
 
-        Raises DataError for a folder that is no finished index or has a damaged file, UsageError
-        for ``threads`` below 1.
+        ``commit`` is the number of an earlier commit or the name of a snapshot. Raises DataError
+        for a folder that is no finished index or has a damaged file, UsageError for ``threads``
+        below 1 and a commit that is not kept.
         """
         if threads is not None and threads < 1:
             raise UsageError(f"threads ({threads}) must be at least 1")
-        manifest = committed_manifest(directory)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
+            manifest = committed_manifest(directory)
+            wanted = manifest if commit is None else find_commit(directory, commit)
+            held = HeldCommit(directory, wanted.commit)
             try:
-                return cls(directory, manifest, threads=threads)
+                # Its file goes before the files that it names, which may all be there still.
+                gone = not held.found and committed_manifest(directory).commit != wanted.commit
+                if held.lost or gone:
+                    raise DataError(
+                        f"{directory}: commit {wanted.commit} has just been removed by a writer: "
+                        "open the index again"
+                    )
+                return cls(directory, wanted, held=held, threads=threads)
             except RocketRankError:
-                # A build may have replaced the index between its manifest and its files.
-                latest = committed_manifest(directory)
-                if latest.generation == manifest.generation:
+                held.close()
+                # A writer may have put a commit in force since, and removed this one's files.
+                if committed_manifest(directory).commit == manifest.commit or attempt == _ATTEMPTS:
                     raise
-                manifest = latest
-        return cls(directory, manifest, threads=threads)
+        raise AssertionError("unreachable")
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +92,7 @@ class Index:
         self.close()
 
     def __len__(self) -> int:
+        """Passages that are not deleted."""
         return self.manifest.count
 
     @property
@@ -94,25 +107,69 @@ class Index:
     def model_name(self) -> str:
         return self.manifest.model.name
 
-    def search(self, queries: NDArray[np.float32], k: int) -> SearchResult:
+    def search(
+        self, queries: NDArray[np.float32], k: int, where: str | None = None
+    ) -> SearchResult:
         """The ``k`` best passages for each of ``queries`` (n, dim) float32.
 
         Sorted by falling score, ties by row; row -1 and score -inf where the index has fewer than
-        ``k`` passages. Raises UsageError for queries that do not fit the index.
+        ``k`` passages that meet ``where``, a condition on its fields (see ``where.py``). Raises
+        UsageError for queries that do not fit the index and conditions that cannot be read.
         """
         self._check(queries, k)
+        condition = self.check_where(where)
+        queries = np.ascontiguousarray(queries)
+        found = [nothing_found(len(queries), k)]
         with omp_threads(self._threads):
-            return search_exactly(
-                self._structure, self._vectors, self._largest_norm, np.ascontiguousarray(queries), k
-            )
+            for start, segment in zip(self._starts, self._segments, strict=False):
+                chosen = segment.matching(condition.sql, condition.values) if condition else None
+                result = segment.search(queries, k, chosen)
+                rows = np.where(result.rows >= 0, result.rows + start, -1)
+                found.append(SearchResult(rows, result.scores))
+        return merged(found[1:] or found, k)
+
+    def check_where(self, where: str | None) -> Condition | None:
+        """The condition that ``where`` says; UsageError for one that cannot be read."""
+        return None if where is None else Condition(where, self.manifest.fields)
+
+    def opened_again(self) -> Self:
+        """The index as it is now. This one stays open for those who still read it."""
+        return type(self).open(self.directory, threads=self._threads)
+
+    def rows(self) -> NDArray[np.int64]:
+        """The rows of all passages that are not deleted, rising."""
+        parts = [
+            start + segment.live_rows()
+            for start, segment in zip(self._starts, self._segments, strict=False)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
     def passages(self, rows: Sequence[int]) -> list[Passage]:
-        """The passages at ``rows``, in that order."""
-        return self._passages.passages(rows)
+        """The passages at ``rows``, in that order. UsageError for a row that is none."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        if len(self._segments) == 1:
+            return self._segments[0].passages.passages(wanted.tolist())
+        outside = wanted[(wanted < 0) | (wanted >= self._starts[-1])]
+        if len(outside):
+            raise UsageError(
+                f"expected rows from 0 to {self._starts[-1] - 1}, found {outside[0]}: "
+                "pass rows that a search returned"
+            )
+        numbers = np.searchsorted(self._starts, wanted, side="right") - 1
+        found: dict[int, Passage] = {}
+        for number in np.unique(numbers).tolist():
+            here = wanted[numbers == number]
+            inner = (here - self._starts[number]).tolist()
+            found |= zip(
+                here.tolist(), self._segments[number].passages.passages(inner), strict=True
+            )
+        return [found[row] for row in wanted.tolist()]
 
     def passages_by_id(self, ids: Sequence[str]) -> list[Passage]:
         """The passages with these external ids, in that order. Raises as ``check_ids``."""
-        found = self._passages.by_id(ids)
+        found: dict[str, Passage] = {}
+        for segment in self._segments:
+            found |= segment.passages_by_id(ids)
         if len(found) < len(set(ids)):
             self.check_ids(ids)
         return [found[passage_id] for passage_id in ids]
@@ -120,7 +177,10 @@ class Index:
     def check_ids(self, ids: Collection[str]) -> None:
         """Raises DataError that names the first of ``ids`` that is in no passage."""
         distinct = dict.fromkeys(ids)
-        missing = list(self._passages.missing(distinct))
+        there: set[str] = set()
+        for segment in self._segments:
+            there |= segment.rows_by_id(distinct).keys()
+        missing = [each for each in distinct if each not in there]
         if missing:
             raise DataError(
                 f"{self.directory}: expected passages with the ids asked for, found none with the "
@@ -128,10 +188,17 @@ class Index:
                 "the index that the ids come from, or index their corpus"
             )
 
+    def live_passages(self) -> Iterator[Passage]:
+        """All passages that are not deleted, in the order of their rows."""
+        for segment in self._segments:
+            yield from segment.live_passages()
+
     def close(self) -> None:
         """Gives the files back; passages cannot be read afterwards."""
-        self._passages.close()
-        self._vectors.close()
+        for segment in self._segments:
+            segment.close()
+        if self._held:
+            self._held.close()
 
     def _check(self, queries: NDArray[Any], k: int) -> None:
         if k < 1:
@@ -172,7 +239,7 @@ def committed_manifest(directory: Path) -> Manifest:
         )
     if not directory.is_dir():
         raise DataError(f"{directory}: expected an index folder, found a file: name the folder")
-    if generations(directory):
+    if segment_numbers(directory):
         raise DataError(
             f"{directory}: this index is unfinished: run the same `rq index` command again; it "
             "goes on where it stopped"
@@ -183,48 +250,3 @@ def committed_manifest(directory: Path) -> Manifest:
         else f"build one with `rq index CORPUS --index {directory}`"
     )
     raise DataError(f"{directory}: expected an index, found a folder without {MANIFEST}: {cure}")
-
-
-def check_files(directory: Path) -> list[str]:
-    """Reads every file of the index; one sentence for each that is not as it was written."""
-    manifest = committed_manifest(directory)
-    problems = []
-    for file in manifest.files():
-        problem = _size_problem(directory, file)
-        if problem is None and sha256_of(directory / file.file) != file.sha256:
-            problem = (
-                f"{directory / file.file}: expected SHA-256 {file.sha256[:12]}…, found another: "
-                "build the index again with --overwrite"
-            )
-        if problem is not None:
-            problems.append(problem)
-    if not problems:
-        reader = PassageReader(directory / manifest.passages.file)
-        stored = reader.full_count()
-        reader.close()
-        if stored != manifest.count:
-            problems.append(
-                f"{directory / manifest.passages.file}: expected {manifest.count} passages, found "
-                f"{stored}: build the index again with --overwrite"
-            )
-    return problems
-
-
-def _check_sizes(directory: Path, manifest: Manifest) -> None:
-    for file in manifest.files():
-        problem = _size_problem(directory, file)
-        if problem is not None:
-            raise DataError(problem)
-
-
-def _size_problem(directory: Path, file: StoredFile) -> str | None:
-    path = directory / file.file
-    if not path.is_file():
-        return f"{path}: this file of the index is missing: build it again with --overwrite"
-    size = path.stat().st_size
-    if size != file.bytes:
-        return (
-            f"{path}: expected {file.bytes} bytes, found {size}: build the index again with "
-            "--overwrite"
-        )
-    return None

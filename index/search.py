@@ -5,19 +5,25 @@ vectors in an order of its own. So candidates are scored again from the stored v
 sum in float64 that involves no other row, and sorted by falling score and rising row.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .structure import Structure
-from .vectors import VectorShards
+from .selection import Selection
+from .structure import FlatStructure, Structure
 
 _UNIT_ROUNDOFF = 2.0**-24
 _CELLS = 2_000_000
 """FAISS's answer to one block of queries holds at most about this many candidates."""
 _WIDENING = 4
+_BLOCK = 65_536
+"""Vectors that are read at once where they are scanned."""
+_SCANNED = 10_000
+_SCANNED_SHARE = 20
+"""So many rows, or this part of all, are scanned rather than searched for in the structure."""
 
 
 class SearchResult(NamedTuple):
@@ -27,12 +33,82 @@ class SearchResult(NamedTuple):
     scores: NDArray[np.float32]
 
 
-def search_exactly(
+class Proposing(Protocol):
+    """What proposes candidates: a FAISS structure."""
+
+    @property
+    def lossless(self) -> bool: ...
+    def first_depth(self, k: int) -> int: ...
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        effort: int,
+        selection: Any = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+
+
+class Stored(Protocol):
+    """The vectors themselves."""
+
+    dim: int
+
+    def __len__(self) -> int: ...
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]: ...
+
+
+class Gathered:
+    """Vectors in memory."""
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self.vectors = vectors
+        self.dim = vectors.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self.vectors[rows]
+        return found
+
+
+def nothing_found(queries: int, k: int) -> SearchResult:
+    return SearchResult(
+        np.full((queries, k), -1, dtype=np.int64),
+        np.full((queries, k), -np.inf, dtype=np.float32),
+    )
+
+
+def search_selected(
     structure: Structure,
-    vectors: VectorShards,
+    vectors: Stored,
     largest_norm: float,
     queries: NDArray[np.float32],
     k: int,
+    selection: Selection | None,
+) -> SearchResult:
+    """As ``search_exactly`` among the rows of ``selection``; None means all.
+
+    Few rows, and those of a structure that cannot select, are scanned; else the structure is
+    searched the wider the fewer rows it may return.
+    """
+    if selection is None:
+        return search_exactly(structure, vectors, largest_norm, queries, k)
+    few = selection.count <= max(_SCANNED, len(vectors) // _SCANNED_SHARE)
+    if few or not structure.selects:
+        return _scan(vectors, largest_norm, queries, k, selection)
+    effort = -(-len(vectors) // selection.count)
+    return search_exactly(structure, vectors, largest_norm, queries, k, selection, effort)
+
+
+def search_exactly(
+    structure: Proposing,
+    vectors: Stored,
+    largest_norm: float,
+    queries: NDArray[np.float32],
+    k: int,
+    selection: Selection | None = None,
+    effort: int = 1,
 ) -> SearchResult:
     """The ``k`` best among the structure's candidates by (-score, row), for each query.
 
@@ -41,12 +117,10 @@ def search_exactly(
     dim · 2⁻²⁴ · |query| · |vector| (recursive summation; Higham, Accuracy and Stability of
     Numerical Algorithms, 3.5); a lossy one gives equal vectors equal scores, up to that error.
     """
-    result = SearchResult(
-        np.full((len(queries), k), -1, dtype=np.int64),
-        np.full((len(queries), k), -np.inf, dtype=np.float32),
-    )
-    total, wanted = len(vectors), min(k, len(vectors))
-    depth, effort = structure.first_depth(wanted), 1
+    result = nothing_found(len(queries), k)
+    total = len(vectors) if selection is None else selection.count
+    wanted = min(k, total)
+    depth = structure.first_depth(wanted)
     norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
     errors = (vectors.dim + 4) * _UNIT_ROUNDOFF * norms * largest_norm
     pending = np.arange(len(queries))
@@ -55,7 +129,7 @@ def search_exactly(
         block = max(1, _CELLS // depth)
         for start in range(0, len(pending), block):
             numbers = pending[start : start + block]
-            proposed, rows = structure.search(queries[numbers], depth, effort)
+            proposed, rows = structure.search(queries[numbers], depth, effort, selection)
             for place, number in enumerate(numbers):
                 found = rows[place][rows[place] >= 0]
                 scores = score(vectors.gather(found), queries[number])
@@ -67,11 +141,45 @@ def search_exactly(
                     unsettled.append(number)
         pending = np.array(unsettled, dtype=np.int64)
         depth, effort = depth * _WIDENING, effort * _WIDENING
+    every = np.arange(total) if selection is None else selection.numbers
     for number in pending:
-        scores = np.concatenate([score(each, queries[number]) for each in vectors.shards()])
+        parts = [every[i : i + _BLOCK] for i in range(0, total, _BLOCK)]
+        scores = np.concatenate([score(vectors.gather(each), queries[number]) for each in parts])
         _refuse_damaged(scores)
-        _keep_best(result, number, np.arange(total), scores, wanted)
+        _keep_best(result, number, every, scores, wanted)
     return result
+
+
+def _scan(
+    vectors: Stored,
+    largest_norm: float,
+    queries: NDArray[np.float32],
+    k: int,
+    selection: Selection,
+) -> SearchResult:
+    """The ``k`` best of the selected rows, read block by block whatever the structure is."""
+    result = nothing_found(len(queries), k)
+    for start in range(0, selection.count, _BLOCK):
+        numbers = selection.numbers[start : start + _BLOCK]
+        block = Gathered(vectors.gather(numbers))
+        flat = FlatStructure(block.vectors)
+        found = search_exactly(flat, block, largest_norm, queries, k)
+        rows = np.where(found.rows >= 0, numbers[found.rows], -1)
+        result = merged([result, SearchResult(rows, found.scores)], k)
+    return result
+
+
+def merged(results: Sequence[SearchResult], k: int) -> SearchResult:
+    """The ``k`` best of several results for the same queries, by falling score and rising row."""
+    if len(results) == 1:
+        return results[0]
+    rows = np.concatenate([each.rows for each in results], axis=1)
+    scores = np.concatenate([each.scores for each in results], axis=1)
+    # What is not there, row -1, has the score -inf and comes last.
+    order = np.lexsort((rows, -scores))[:, :k]
+    return SearchResult(
+        np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )
 
 
 def score(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:

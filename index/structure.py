@@ -4,6 +4,7 @@ FAISS is imported when a function here first needs it. The metric is the inner p
 Candidates found here are only proposals: ``search.py`` scores them from the stored vectors.
 """
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..durable import PARTIAL, explained_write, put_in_place
+from ..durable import explained_write, replacing
 from ..errors import DataError, MissingDependencyError, RocketRankError, UsageError
 from .kinds import KINDS, POINTS_PER_LIST, Choice
+from .selection import Selection
 from .vectors import VectorShards
 
 LOSSLESS = ("IndexFlat", "IndexFlatIP", "IndexIVFFlat", "IndexHNSWFlat")
@@ -27,9 +29,13 @@ _SUPPORTED = (
     "IndexScalarQuantizer",
     "IndexIVFPQ",
     "IndexIVFPQFastScan",
+    "IndexIVFRaBitQ",
+    "IndexRaBitQ",
     "IndexIVFScalarQuantizer",
     "IndexHNSWSQ",
 )
+_UNSELECTIVE = ("IndexPQ", "IndexPQFastScan")
+"""Structures that FAISS cannot search in a part of their rows."""
 _LINEAR = ("OPQMatrix", "RandomRotationMatrix", "RemapDimensionsTransform")
 """Transforms that keep inner products; PCA and L2norm change which passage is the best."""
 _TRAINING_POINTS = 16_384
@@ -238,14 +244,17 @@ def _search_parameters(parts: Parts) -> dict[str, int]:
 
 
 def write_index(index: Any, path: Path) -> None:
-    """Writes a FAISS index durably."""
-    partial = path.with_name(path.name + PARTIAL)
-    with explained_write(path):
+    """Writes a FAISS index durably; nothing is left when that fails.
+
+    Through a file of ours: FAISS's own loses the last bytes on a full disk without an error.
+    """
+    faiss = faiss_library()
+    with explained_write(path), replacing(path, alone=True) as partial:
         try:
-            faiss_library().write_index(index, str(partial))
+            with open(partial, "wb") as file:
+                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
         except RuntimeError as error:
-            raise OSError(_own_words(error)) from error
-        put_in_place(partial, path)
+            raise OSError(errno.EIO, _own_words(error)) from error
 
 
 class Structure:
@@ -269,40 +278,78 @@ class Structure:
         self._parts = take_apart(self._index)
         self._search = search
         self.lossless = self._parts.lossless
+        self.selects = self._parts.name not in _UNSELECTIVE
 
     def first_depth(self, k: int) -> int:
         """Candidates to fetch for ``k`` results, before any widening."""
         if self.lossless:
-            return k + max(16, k // 4)
+            return margin(k)
         return max(200, k * self._search.get("depth_factor", 1))
 
     def search(
-        self, queries: NDArray[np.float32], depth: int, effort: int
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        effort: int,
+        selection: Selection | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Approximate scores and rows, both (n, depth), best first; row -1 where there is none.
 
-        ``effort`` ≥ 1 multiplies how much of the structure is visited.
+        ``effort`` ≥ 1 multiplies how much of the structure is visited. Only rows of ``selection``
+        are found; it must be None where the structure does not ``selects``.
         """
-        parameters = self._parameters(depth, effort)
+        parameters = self._parameters(depth, effort, selection)
         scores, rows = self._index.search(queries, depth, params=parameters)
         return scores, rows
 
-    def _parameters(self, depth: int, effort: int) -> Any:
+    def _parameters(self, depth: int, effort: int, selection: Selection | None) -> Any:
         faiss = faiss_library()
         inner, parameters = self._parts.inner, None
+        chosen: dict[str, Any] = {}
+        if selection is not None:
+            chosen["sel"] = faiss.IDSelectorBitmap(selection.bits)
         if hasattr(inner, "nlist"):
             probes = min(int(inner.nlist), self._search.get("nprobe", 64) * effort)
             coarse = faiss.downcast_index(inner.quantizer)
-            extra: dict[str, Any] = {}
             if hasattr(coarse, "hnsw"):
-                extra["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=max(64, 2 * probes))
-            parameters = faiss.SearchParametersIVF(nprobe=probes, **extra)
+                ef_search = max(64, 2 * probes)
+                chosen["quantizer_params"] = faiss.SearchParametersHNSW(efSearch=ef_search)
+            parameters = faiss.SearchParametersIVF(nprobe=probes, **chosen)
         elif hasattr(inner, "hnsw"):
-            ef_search = max(self._search.get("efSearch", 256), 2 * depth)
-            parameters = faiss.SearchParametersHNSW(efSearch=ef_search)
+            ef_search = max(self._search.get("efSearch", 256) * effort, 2 * depth)
+            parameters = faiss.SearchParametersHNSW(efSearch=ef_search, **chosen)
+        elif chosen:
+            parameters = faiss.SearchParameters(**chosen)
         if self._parts.transforms and parameters is not None:
             return faiss.SearchParametersPreTransform(index_params=parameters)
         return parameters
+
+
+class FlatStructure:
+    """An exhaustive search of vectors in memory, as a structure."""
+
+    lossless = True
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+
+    def first_depth(self, k: int) -> int:
+        return margin(k)
+
+    def search(
+        self, queries: NDArray[np.float32], depth: int, effort: int, selection: None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """As ``Structure.search``."""
+        faiss = faiss_library()
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = faiss.knn(
+            queries, self._vectors, depth, metric=faiss.METRIC_INNER_PRODUCT
+        )
+        return found
+
+
+def margin(k: int) -> int:
+    """Candidates for ``k`` results of a lossless structure, some more for ties."""
+    return k + max(16, k // 4)
 
 
 @contextmanager

@@ -1,4 +1,10 @@
-"""The encoded passages: one NumPy file a shard, float32, one vector a row."""
+"""The encoded passages: one NumPy file a shard, one vector a row, in one of three types.
+
+``float16`` halves the space; ``int8`` takes a quarter: each vector has a scale of its own, its
+largest component / 127. What is stored is the truth from then on: structures are filled from it and
+scores are taken of it. Scales have 16 bits of mantissa, so that codes times scale are exact in
+float32 and a vector that is read and stored again has the same bytes.
+"""
 
 import hashlib
 import io
@@ -7,28 +13,73 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..durable import write_durably
-from ..errors import DataError
+from ..errors import DataError, UsageError
 
 LARGEST_NORM = 1e18
 """Above it squares leave float32's range, and inner products become infinite or NaN."""
 
 
-def write_vectors(path: Path, vectors: NDArray[np.float32]) -> str:
+VectorType = Literal["float32", "float16", "int8"]
+VECTOR_TYPES: tuple[VectorType, ...] = get_args(VectorType)
+
+
+def write_vectors(
+    path: Path, vectors: NDArray[np.float32], vector_type: VectorType = "float32"
+) -> str:
     """Writes ``vectors`` (n, dim) as ``path`` durably; the SHA-256 of the file."""
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(vectors, dtype="<f4"))
+    np.save(buffer, packed(vectors, vector_type))
     content = buffer.getbuffer()
     write_durably(path, [content], alone=True)
     return hashlib.sha256(content).hexdigest()
 
 
-def map_vectors(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
-    """The file's vectors (rows, dim), read from disk only where they are touched."""
+def packed(vectors: NDArray[np.float32], vector_type: VectorType) -> NDArray[Any]:
+    """Vectors (n, dim) as they are stored. UsageError for values beyond float16's range."""
+    dtype = _stored_type(vector_type, vectors.shape[1])
+    if vector_type != "int8":
+        with np.errstate(over="ignore"):
+            converted = np.ascontiguousarray(vectors, dtype=dtype)
+        if not np.isfinite(converted).all():
+            raise UsageError(
+                f"vectors ({vector_type}) can hold numbers up to 65504, and the model gave "
+                f"{np.abs(vectors).max():g}: store them as float32 or int8"
+            )
+        return converted
+    records = np.zeros(len(vectors), dtype=dtype)
+    largest = np.abs(vectors).max(axis=1, initial=0).astype(np.float64)
+    mantissas, exponents = np.frexp(largest / 127)
+    scales = np.ldexp(np.ceil(mantissas * 2**16) / 2**16, exponents)
+    records["scale"] = scales
+    divisors = np.where(scales > 0, scales, 1)[:, np.newaxis]
+    records["codes"] = np.rint(vectors / divisors)
+    return records
+
+
+def unpacked(stored: NDArray[Any]) -> NDArray[np.float32]:
+    """The float32 vectors (n, dim) of what was stored; itself if that is what it is."""
+    if stored.dtype.names:
+        scales: NDArray[np.float32] = stored["scale"]
+        return stored["codes"].astype(np.float32) * scales[:, np.newaxis]
+    return stored.astype(np.float32, copy=False)
+
+
+def _stored_type(vector_type: VectorType, dim: int) -> np.dtype[Any]:
+    if vector_type == "int8":
+        return np.dtype([("scale", "<f4"), ("codes", "i1", (dim,))])
+    return np.dtype("<f4" if vector_type == "float32" else "<f2")
+
+
+def map_vectors(
+    path: Path, rows: int, dim: int, vector_type: VectorType = "float32"
+) -> NDArray[Any]:
+    """The file's vectors as they are stored, read from disk only where they are touched."""
     try:
         mapped = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
@@ -36,13 +87,14 @@ def map_vectors(path: Path, rows: int, dim: int) -> NDArray[np.float32]:
             f"{path}: expected a file of {rows} vectors, found one that cannot be read ({error}): "
             "build the index again with --overwrite"
         ) from error
-    if mapped.shape != (rows, dim) or mapped.dtype != np.dtype("<f4"):
+    expected = (rows,) if vector_type == "int8" else (rows, dim)
+    if mapped.shape != expected or mapped.dtype != _stored_type(vector_type, dim):
         raise DataError(
-            f"{path}: expected float32 of shape ({rows}, {dim}), found {mapped.dtype} of shape "
+            f"{path}: expected {vector_type} of shape {expected}, found {mapped.dtype} of shape "
             f"{mapped.shape}: build the index again with --overwrite"
         )
     # A plain array: np.memmap costs microseconds at every indexing.
-    array: NDArray[np.float32] = mapped.view(np.ndarray)
+    array: NDArray[Any] = mapped.view(np.ndarray)
     return array
 
 
@@ -53,12 +105,19 @@ class VectorShards:
     because each costs a file descriptor and a large corpus has thousands. Safe for many threads.
     """
 
-    def __init__(self, paths: Sequence[Path], rows: Sequence[int], dim: int) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        rows: Sequence[int],
+        dim: int,
+        vector_type: VectorType = "float32",
+    ) -> None:
         self.dim = dim
+        self.vector_type = vector_type
         self._paths = list(paths)
         self._rows = list(rows)
         self._starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
-        self._mapped: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._mapped: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._capacity = 4096 if limit == resource.RLIM_INFINITY else max(16, limit // 4)
@@ -67,12 +126,16 @@ class VectorShards:
         return int(self._starts[-1])
 
     def shard(self, number: int) -> NDArray[np.float32]:
+        """The vectors of one file (rows, dim)."""
+        return unpacked(self._stored(number))
+
+    def _stored(self, number: int) -> NDArray[Any]:
         with self._lock:
             array = self._mapped.get(number)
             if array is not None:
                 self._mapped.move_to_end(number)
                 return array
-            array = map_vectors(self._paths[number], self._rows[number], self.dim)
+            array = map_vectors(self._paths[number], self._rows[number], self.dim, self.vector_type)
             self._mapped[number] = array
             if len(self._mapped) > self._capacity:
                 self._mapped.popitem(last=False)
@@ -89,7 +152,8 @@ class VectorShards:
         found: NDArray[np.float32] = np.empty((len(rows), self.dim), dtype=np.float32)
         for number in np.unique(numbers):
             here = numbers == number
-            found[here] = self.shard(int(number))[rows[here] - self._starts[number]]
+            stored = self._stored(int(number))
+            found[here] = unpacked(stored[rows[here] - self._starts[number]])
         return found
 
     def close(self) -> None:

@@ -107,15 +107,18 @@ def build(directory: Path, passages: Sequence[Passage], **options: object) -> Bu
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    """Every file's bytes, the manifest without its time."""
+    """Every file's bytes, manifests without their time."""
     found = {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in directory.rglob("*")
         if path.is_file()
     }
-    manifest = orjson.loads(found["manifest.json"])
-    del manifest["created"]
-    return {**found, "manifest.json": orjson.dumps(manifest)}
+    for name in found:
+        if name.endswith(".json"):
+            manifest = orjson.loads(found[name])
+            del manifest["created"]
+            found[name] = orjson.dumps(manifest)
+    return found
 
 
 def build_table(

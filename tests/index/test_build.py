@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rocketrank.data.records import Passage
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.index import BuildOptions, Index, build_index, check_files
+from rocketrank.index import BuildOptions, Index, build_index, verify_index
 
 from .small_index import HashingEncoder, ListCorpus, build, build_table, files, sentences
 
@@ -40,7 +40,8 @@ def test_passages_come_back_as_they_were_in_the_order_asked(tmp_path: Path) -> N
 def test_the_stored_vectors_are_the_encoder_s(tmp_path: Path) -> None:
     passages = sentences(25)
     build(tmp_path / "index", passages)
-    stored = [np.load(path) for path in sorted((tmp_path / "index/vectors").iterdir())]
+    folder = tmp_path / "index/segments/000001/vectors"
+    stored = [np.load(path) for path in sorted(folder.iterdir())]
     assert [len(each) for each in stored] == [10, 10, 5]
     expected = HashingEncoder().encode_passages(
         [passage.text for passage in passages], [passage.title for passage in passages]
@@ -58,8 +59,8 @@ def test_the_report_and_the_manifest_say_what_was_built(tmp_path: Path) -> None:
         assert (index.dim, len(index), index.model_name) == (16, 25, "hashing")
         assert index.fingerprint == "a" * 64
         assert index.manifest.model.precision == "bf16"
-        assert index.manifest.structure.reason == report.reason
-    assert check_files(tmp_path / "index") == []
+        assert index.manifest.segments[0].structure.reason == report.reason
+    assert verify_index(tmp_path / "index").problems == ()
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
@@ -258,15 +259,10 @@ def test_overwriting_leaves_the_old_index_searchable_until_the_new_one_is_in(
     assert seen == [(12, "doc-3")] * 3
     with Index.open(directory) as index:
         assert (len(index), index.passages([3])[0].id) == (25, "doc-18")
-    names = [
-        "build.lock",
-        "faiss-2",
-        "manifest.json",
-        "notes.txt",
-        "passages-2.sqlite",
-        "vectors-2",
-    ]
+    names = ["commits", "manifest.json", "notes.txt", "segments", "write.lock"]
     assert sorted(path.name for path in directory.iterdir()) == names
+    assert [path.name for path in (directory / "segments").iterdir()] == ["000002"]
+    assert [path.name for path in (directory / "commits").iterdir()] == ["000002.json"]
 
 
 def test_a_failed_overwriting_leaves_the_old_index(tmp_path: Path) -> None:
@@ -284,7 +280,7 @@ def test_overwriting_mends_an_index_whose_manifest_is_damaged(tmp_path: Path) ->
     with pytest.raises(DataError, match="expected JSON"):
         build(tmp_path / "index", sentences(25))
     logging.getLogger("rocketrank.index").setLevel(logging.ERROR)
-    assert build(tmp_path / "index", sentences(25), overwrite=True).resumed_from == 25
+    assert build(tmp_path / "index", sentences(25), overwrite=True).passages == 25
     with Index.open(tmp_path / "index") as index:
         assert len(index) == 25
 
@@ -292,9 +288,9 @@ def test_overwriting_mends_an_index_whose_manifest_is_damaged(tmp_path: Path) ->
 def test_a_second_build_of_the_same_folder_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "index"
     directory.mkdir()
-    descriptor = os.open(directory / "build.lock", os.O_CREAT | os.O_RDWR)
+    descriptor = os.open(directory / "write.lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(RocketRankError, match="another process is building this index"):
+    with pytest.raises(RocketRankError, match="another process is writing this index"):
         build(directory, sentences(3))
     os.close(descriptor)
     assert build(directory, sentences(3)).passages == 3
@@ -302,7 +298,7 @@ def test_a_second_build_of_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 def test_passages_hold_the_ledger_with_one_row_for_each_shard(tmp_path: Path) -> None:
     build(tmp_path / "index", sentences(25))
-    connection = sqlite3.connect(tmp_path / "index/passages.sqlite")
+    connection = sqlite3.connect(tmp_path / "index/segments/000001/passages.sqlite")
     ledger = connection.execute("SELECT number, first_row, rows FROM shards").fetchall()
     connection.close()
     assert ledger == [(0, 0, 10), (1, 10, 10), (2, 20, 5)]
@@ -333,8 +329,8 @@ def test_more_vector_files_than_a_process_may_open_can_be_searched(tmp_path: Pat
 def test_an_index_of_a_newer_format_is_not_overwritten(tmp_path: Path) -> None:
     build(tmp_path / "index", sentences(3))
     path = tmp_path / "index/manifest.json"
-    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "format_version": 2}))
-    with pytest.raises(DataError, match=r"written by format 2, .* upgrade rocketrank"):
+    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "format_version": 3}))
+    with pytest.raises(DataError, match=r"written by format 3, .* upgrade rocketrank"):
         build(tmp_path / "index", sentences(3), overwrite=True)
 
 

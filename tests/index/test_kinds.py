@@ -36,3 +36,13 @@ def test_ivf_has_four_times_the_root_of_n_lists_of_39_passages_or_more(
 )
 def test_a_product_quantizer_has_a_byte_for_four_dimensions_or_more(dim: int, parts: int) -> None:
     assert choose("ivfpq", 2560, dim).factory == f"OPQ{parts},IVF65,PQ{parts}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "factory"),
+    [("ivfpq4", "OPQ192,IVF65,PQ192x4fs"), ("ivf-rabitq", "RR384,IVF65,RaBitQ")],
+)
+def test_coarser_quantizers_take_half_a_byte_for_two_dimensions_or_a_bit_for_one(
+    kind: str, factory: str
+) -> None:
+    assert choose(kind, 2560, 384).factory == factory

@@ -66,15 +66,15 @@ def test_killed_at_many_points_it_ends_with_the_bytes_of_an_uninterrupted_build(
     random = np.random.default_rng(11)
     kills = 0
     for attempt in range(6):
-        shards = len(list((killed / "vectors").glob("*.npy"))) if killed.exists() else 0
+        shards = len(list(killed.glob("segments/000001/vectors/*.npy")))
         process = command(killed, 0.02)
         deadline = time.monotonic() + 20
         # Wait for progress, so that each kill hits another place and the loop moves on; every
         # second time for a transaction that is under way.
         while process.poll() is None and time.monotonic() < deadline:
-            if len(list(killed.glob("vectors/*.npy"))) > shards + random.integers(3) and (
-                attempt % 2 or (killed / "passages.sqlite-journal").exists()
-            ):
+            now = len(list(killed.glob("segments/000001/vectors/*.npy")))
+            journal = killed / "segments/000001/passages.sqlite-journal"
+            if now > shards + random.integers(3) and (attempt % 2 or journal.exists()):
                 break
             time.sleep(0.0005)
         if attempt % 2:
@@ -151,7 +151,9 @@ def test_stopped_at_each_system_call_of_overwriting_there_is_the_old_index_or_th
         build(directory, new, overwrite=True)
         with Index.open(directory) as index:
             assert index.passages(range(len(index))) == new
-        assert len(list(directory.iterdir())) == 5
+        names = {path.name for path in directory.iterdir()}
+        assert names == {"commits", "manifest.json", "segments", "write.lock"}
+        assert len(list((directory / "segments").iterdir())) == 1
 
 
 def test_going_on_reports_what_was_there_and_does_not_encode_it_again(tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_an_unfinished_index_is_refused_when_model_or_options_differ(
 @pytest.mark.parametrize("damage", ["remove", "change"])
 def test_a_damaged_vector_file_is_found_when_going_on(tmp_path: Path, damage: str) -> None:
     unfinished(tmp_path / "index")
-    path = tmp_path / "index/vectors/000001.npy"
+    path = tmp_path / "index/segments/000001/vectors/000001.npy"
     if damage == "remove":
         path.unlink()
     else:
@@ -226,7 +228,7 @@ def test_a_damaged_vector_file_is_found_when_going_on(tmp_path: Path, damage: st
 
 def test_a_damaged_ledger_is_found_when_going_on(tmp_path: Path) -> None:
     unfinished(tmp_path / "index")
-    path = tmp_path / "index/passages.sqlite"
+    path = tmp_path / "index/segments/000001/passages.sqlite"
     path.write_bytes(path.read_bytes()[:100] + b"\xff" * 5000)
     with pytest.raises(RocketRankError, match="found a damaged file"):
         build(tmp_path / "index", sentences(45))

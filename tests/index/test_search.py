@@ -46,7 +46,7 @@ def test_flat_search_equals_a_brute_force_in_python_floats(tmp_path: Path) -> No
     np.testing.assert_array_equal(result.scores, scores)
 
 
-@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq", "SQ8"])
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq", "ivfpq4", "ivf-rabitq", "SQ8"])
 def test_ties_come_in_the_order_of_rows_also_at_the_cut_off(tmp_path: Path, kind: str) -> None:
     vectors, _ = clustered(600, 16)
     vectors[100:160] = vectors[7]

@@ -1,30 +1,29 @@
 """``rq info``: what an index holds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ..text_width import printable
 from . import options
-from .show import size_in_words
+from .show import folder_size, in_words, size_in_words
+from .store_shown import local_time, rq
 
 if TYPE_CHECKING:
     from ..index import Manifest
 
+DELETED_SHARE, MOST_SEGMENTS = 0.2, 20
+"""Above these rq compact is worth its time: a search reads what is deleted, and every segment."""
 
-def info(
-    directory: Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")],
-    json: options.Json = False,
-) -> None:
+
+def info(directory: options.IndexArgument, json: options.Json = False) -> None:
     """Say what an index holds.
 
-    Passages, the model that filled it, the vector structure, sizes.
+    Passages, fields, the model that filled it, vector structures, sizes, the commit in force.
     """
     from ..index import Index
 
     with Index.open(directory) as index:
-        facts = _facts(index.manifest)
+        facts = _facts(directory, index.manifest)
     if json:
         import json as json_module
 
@@ -33,39 +32,82 @@ def info(
         _print(directory, facts)
 
 
-def _facts(manifest: "Manifest") -> dict[str, Any]:
+def _facts(directory: Path, manifest: "Manifest") -> dict[str, Any]:
     segments = manifest.segments
+    sizes = {
+        "passages": sum(segment.passages.bytes for segment in segments),
+        "vectors": sum(file.bytes for segment in segments for file in segment.vectors),
+        "structures": sum(segment.structure.file.bytes for segment in segments),
+        "deletions": sum(segment.live.bytes for segment in segments if segment.live),
+    }
     return {
         "passages": manifest.count,
+        "deleted": manifest.rows - manifest.count,
+        "fields": list(manifest.fields),
         "width": manifest.width,
+        "vectors": manifest.vectors,
         "model": manifest.model.name,
         "fingerprint": manifest.model.fingerprint,
         "precision": manifest.model.precision,
-        "kind": manifest.structure.kind,
-        "factory": manifest.structure.factory,
-        "reason": manifest.structure.reason,
-        "bytes": {
-            "passages": manifest.passages.bytes,
-            "vectors": sum(file.bytes for segment in segments for file in segment.vectors),
-            "faiss": sum(segment.faiss.bytes for segment in segments),
-        },
-        "built": manifest.created,
-        "format_version": manifest.format_version,
+        "kind": manifest.kind,
+        "segments": [
+            {
+                "number": segment.number,
+                "passages": segment.count,
+                "deleted": segment.rows - segment.count,
+                "factory": segment.structure.factory,
+                "reason": segment.structure.reason,
+                "bytes": sum(file.bytes for file in segment.files()),
+            }
+            for segment in segments
+        ],
+        "bytes": sizes,
+        "bytes_of_folder": folder_size(directory),
+        "commit": manifest.commit,
+        "change": manifest.change,
+        "committed": manifest.created,
     }
 
 
 def _print(directory: Path, facts: dict[str, Any]) -> None:
     parts = facts["bytes"]
-    sizes = ", ".join(f"{name} {size_in_words(count)}" for name, count in parts.items())
+    sizes = ", ".join(f"{name} {size_in_words(count)}" for name, count in parts.items() if count)
     precision = f", {facts['precision']}" if facts["precision"] else ""
+    deleted = f" (and {facts['deleted']:,} deleted, still stored)" if facts["deleted"] else ""
     lines = {
-        "passages": f"{facts['passages']:,}",
+        "passages": f"{facts['passages']:,}{deleted}",
+        "fields": ", ".join(facts["fields"]) or "none to filter by",
         "model": f"{facts['model']} (fingerprint {facts['fingerprint'][:12]}{precision})",
-        "width": f"{facts['width']} numbers a vector",
-        "structure": f"{facts['factory']}: {facts['reason']}",
+        "width": f"{facts['width']} numbers a vector, stored as {facts['vectors']}",
+        "structure": _structures(facts["segments"]),
         "size": f"{size_in_words(sum(parts.values()))} ({sizes})",
-        "built": facts["built"],
+        "folder": f"{size_in_words(facts['bytes_of_folder'])} with all commits that are kept",
+        "commit": f"{facts['commit']} ({facts['change']}), {local_time(facts['committed'])}",
     }
     print(directory)
     for name, value in lines.items():
         print(f"  {name:<11}{printable(value)}")
+    hint = _hint(directory, facts)
+    if hint:
+        print(f"\n{hint}")
+
+
+def _structures(segments: list[dict[str, Any]]) -> str:
+    """The structure of the largest segment with its reason, and how many more there are."""
+    if not segments:
+        return "none, because there is no passage"
+    largest = max(segments, key=lambda segment: int(segment["passages"]))
+    more = len(segments) - 1
+    others = f"; and {in_words(more, 'smaller segment')}" if more else ""
+    return f"{largest['factory']}: {largest['reason']}{others}"
+
+
+def _hint(directory: Path, facts: dict[str, Any]) -> str:
+    stored = facts["passages"] + facts["deleted"]
+    count = len(facts["segments"])
+    if facts["deleted"] > DELETED_SHARE * stored:
+        share = f"{100 * facts['deleted'] / stored:.0f} % of what is stored is deleted"
+        return f"{share}; searches are faster after  {rq('compact', directory)}"
+    if count > MOST_SEGMENTS:
+        return f"{count} segments; searches are faster after  {rq('compact', directory)}"
+    return ""

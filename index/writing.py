@@ -1,0 +1,191 @@
+"""What building, adding and compacting share: an unfinished segment, and finishing it.
+
+A shard is encoded, its vector file put in place, and then one SQLite transaction stores its
+passages and its ledger row; that commit is the shard's commit point. When all are in, the FAISS
+structure is made from the vector files, and a new commit of the index names the segment. Until then
+nobody reads it, and the next run of the same command goes on with it.
+"""
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from ..durable import explained_write, fsync, make_folder, sha256_of
+from ..errors import DataError, UsageError
+from .commits import commit_file, commit_numbers, purpose_of
+from .encoding import BuildOptions, VectorSource
+from .kinds import Choice
+from .layout import SegmentFolder, relative, segment_numbers
+from .manifest import (
+    FORMAT_VERSION,
+    Manifest,
+    Segment,
+    StoredFile,
+    StructureNote,
+    VectorFile,
+    read_manifest_file,
+)
+from .passages import FIELDS, PURPOSE, Ledger
+from .progress import Progress
+from .structure import fill, omp_threads, write_index
+from .vectors import VECTOR_TYPES, VectorShards, VectorType
+
+
+def check_options(options: BuildOptions) -> None:
+    """UsageError for numbers that mean nothing."""
+    if options.shard_size < 1:
+        raise UsageError(f"shard_size ({options.shard_size}) must be at least 1")
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"threads ({options.threads}) must be at least 1")
+    if options.vectors not in VECTOR_TYPES:
+        kinds = ", ".join(VECTOR_TYPES)
+        raise UsageError(f"vectors ({options.vectors!r}) must be one of {kinds}")
+    if not 0 <= options.wait < float("inf"):
+        raise UsageError(f"wait ({options.wait}) must be 0 seconds or more")
+
+
+def settings_of(purpose: str, source: VectorSource, options: BuildOptions) -> dict[str, str]:
+    """What must be the same for a run to go on with an unfinished segment."""
+    return {
+        PURPOSE: purpose,
+        "model": source.name,
+        "fingerprint": source.fingerprint,
+        "width": str(source.dim),
+        "precision": options.precision,
+        "vectors": options.vectors,
+        "shard_size": str(options.shard_size),
+        FIELDS: orjson.dumps(list(options.fields)).decode(),
+        "format_version": str(FORMAT_VERSION),
+    }
+
+
+def unfinished_segment(
+    directory: Path, current: Manifest | None, purposes: Collection[str | None]
+) -> SegmentFolder:
+    """The last segment of one of ``purposes`` that no commit names, or the next new one.
+
+    Purpose None is that of a segment whose ledger cannot be read.
+    """
+    committed, readable = _committed_segments(directory, current)
+    numbers = segment_numbers(directory)
+    for number in reversed(numbers):
+        segment = SegmentFolder(directory, number)
+        if readable and number not in committed and purpose_of(segment) in purposes:
+            return segment
+    return SegmentFolder(directory, max([0, *numbers, *committed]) + 1)
+
+
+def _committed_segments(directory: Path, current: Manifest | None) -> tuple[set[int], bool]:
+    """The segments that commits name, and whether all commits could be read."""
+    manifests = [current] if current else []
+    readable = True
+    for number in commit_numbers(directory):
+        try:
+            found = read_manifest_file(commit_file(directory, number))
+        except DataError:
+            readable = False
+        else:
+            manifests += [found] if found else []
+    return {segment.number for each in manifests for segment in each.segments}, readable
+
+
+def open_ledger(segment: SegmentFolder, settings: dict[str, str], *, overwrite: bool) -> Ledger:
+    """The unfinished segment's ledger if this run can go on with it, or a new one.
+
+    Without ``overwrite`` UsageError for a ledger that was begun with other settings.
+    """
+    make_folder(segment.folder)
+    try:
+        ledger = Ledger(segment.passages, settings)
+    except DataError:
+        if not overwrite:
+            raise
+        return _new_ledger(segment, settings)
+    differing = [
+        name
+        for name, value in settings.items()
+        if name != "model" and ledger.settings.get(name) != value
+    ]
+    if not differing:
+        return ledger
+    if not ledger.shards or overwrite:
+        ledger.close()
+        return _new_ledger(segment, settings)
+    ledger.close()
+    name = differing[0]
+    shown = "model" if name == "fingerprint" else name
+    pair = [
+        f"{each['model']} ({each['fingerprint'][:12]})" if name == "fingerprint" else each.get(name)
+        for each in (ledger.settings, settings)
+    ]
+    raise UsageError(
+        f"{segment.directory}: this unfinished index was begun with {shown.replace('_', ' ')} "
+        f"{pair[0]}, and this command has {pair[1]}: run it as before to go on, or start again "
+        "with --overwrite"
+    )
+
+
+def _new_ledger(segment: SegmentFolder, settings: dict[str, str]) -> Ledger:
+    with explained_write(segment.passages):
+        segment.passages.unlink()
+        fsync(segment.folder)
+    return Ledger(segment.passages, settings)
+
+
+def finish_segment(
+    segment: SegmentFolder,
+    ledger: Ledger,
+    choice: Choice,
+    width: int,
+    *,
+    vector_type: VectorType,
+    threads: int | None,
+    progress: bool,
+) -> Segment:
+    """Makes the FAISS structure of the encoded shards; what is left to do is to commit."""
+    paths = [segment.vector_file(shard.number) for shard in ledger.shards]
+    vectors = VectorShards(paths, [shard.rows for shard in ledger.shards], width, vector_type)
+    faiss_file = segment.structure(choice.kind)
+    task = f"building {choice.kind}"
+    with Progress(task, shown=progress, total=ledger.rows) as bar, omp_threads(threads):
+        filled = fill(choice, vectors, lambda n, end: bar.advance(n, of=n, position=end))
+    write_index(filled.index, faiss_file)
+    ledger.mark_complete()
+    directory = segment.directory
+    return Segment(
+        number=segment.number,
+        rows=ledger.rows,
+        count=ledger.rows,
+        largest_norm=filled.largest_norm,
+        passages=stored(directory, segment.passages),
+        vectors=tuple(
+            VectorFile(
+                file=relative(directory, path),
+                bytes=path.stat().st_size,
+                sha256=shard.vectors_sha256,
+                rows=shard.rows,
+            )
+            for path, shard in zip(paths, ledger.shards, strict=True)
+        ),
+        structure=StructureNote(
+            kind=choice.kind,
+            factory=choice.factory,
+            reason=choice.reason,
+            search=filled.search,
+            file=stored(directory, faiss_file),
+        ),
+        live=None,
+    )
+
+
+def stored(directory: Path, path: Path) -> StoredFile:
+    with explained_write(path):
+        return StoredFile(
+            file=relative(directory, path), bytes=path.stat().st_size, sha256=sha256_of(path)
+        )
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

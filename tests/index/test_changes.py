@@ -1,0 +1,89 @@
+"""Additions, deletions and compaction, where the model test does not look."""
+
+from pathlib import Path
+
+import pytest
+
+from rocketrank.data.records import Passage
+from rocketrank.errors import RocketRankError, UsageError
+from rocketrank.index import (
+    BuildOptions,
+    ChangeOptions,
+    Index,
+    PassageList,
+    add_passages,
+    build_index,
+    compact,
+    delete_passages,
+)
+from rocketrank.index.layout import locked
+
+from .small_index import HashingEncoder, build, sentences
+
+OPTIONS = ChangeOptions(shard_size=10)
+
+
+def kind_of(directory: Path) -> tuple[str, int]:
+    with Index.open(directory) as index:
+        return index.manifest.kind, index.manifest.commit
+
+
+def test_additions_of_one_passage_leave_segments_like_the_binary_digits_of_their_number(
+    tmp_path: Path,
+) -> None:
+    directory, passages = tmp_path / "index", sentences(51)
+    build(directory, passages[:1])
+    for passage in passages[1:]:
+        add_passages(directory, PassageList([passage]), HashingEncoder(), OPTIONS)
+    with Index.open(directory) as index:
+        assert [segment.rows for segment in index.manifest.segments] == [32, 16, 2, 1]
+        assert index.passages(range(51)) == passages
+
+
+def test_a_kind_that_makes_the_same_structure_is_remembered_all_the_same(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    compact(tmp_path, OPTIONS, kind="flat")
+    assert kind_of(tmp_path) == ("flat", 2)
+    compact(tmp_path, OPTIONS)
+    assert kind_of(tmp_path) == ("flat", 2)
+
+
+def test_all_passages_may_be_deleted_and_others_added(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    delete_passages(tmp_path, [f"doc-{number}" for number in range(10)], OPTIONS)
+    encoder = HashingEncoder()
+    with Index.open(tmp_path) as index:
+        assert (len(index), index.search(encoder.encode_passages(["w1"]), 3).rows.max()) == (0, -1)
+    add_passages(tmp_path, PassageList(sentences(3)), encoder, OPTIONS)
+    with Index.open(tmp_path) as index:
+        assert index.passages(index.rows().tolist()) == sentences(3)
+
+
+def test_a_model_of_another_space_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match="whose vectors cannot be compared with those"):
+        add_passages(
+            tmp_path, PassageList(sentences(12)), HashingEncoder(fingerprint="f" * 64), OPTIONS
+        )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_second_writer_is_refused_or_waits(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    with locked(tmp_path):
+        for wait in (0, 0.1):
+            with pytest.raises(RocketRankError, match="another process is writing this index"):
+                delete_passages(tmp_path, ["doc-1"], ChangeOptions(wait=wait))
+    assert delete_passages(tmp_path, ["doc-1"], ChangeOptions(wait=0.1)).deleted == 1
+
+
+def test_an_added_passage_keeps_its_fields(tmp_path: Path) -> None:
+    encoder = HashingEncoder()
+    old = PassageList([Passage("a", "w1", metadata={"year": 1999})])
+    build_index(tmp_path, old, encoder, BuildOptions(fields=("year",)))
+    new = PassageList([Passage("b", "w1", metadata={"year": 2001})])
+    add_passages(tmp_path, new, encoder, OPTIONS)
+    with Index.open(tmp_path) as index:
+        [rows] = index.search(encoder.encode_passages(["w1"]), 1, "year > 2000").rows.tolist()
+        assert [passage.id for passage in index.passages(rows)] == ["b"]
