@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from .data.records import Passage
 from .errors import RocketRankError, UsageError
 
 if TYPE_CHECKING:
+    from .index import ChangeReport
     from .inference import EngineName, Precision
 
 DEFAULT_RERANK_DEPTH = 100
@@ -65,8 +66,10 @@ class PassageIndex(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def model_name(self) -> str: ...
-    def search(self, queries: NDArray[np.float32], k: int) -> Any: ...
+    def search(self, queries: NDArray[np.float32], k: int, where: str | None = None) -> Any: ...
+    def check_where(self, where: str | None) -> object: ...
     def passages(self, rows: Sequence[int]) -> list[Passage]: ...
+    def opened_again(self) -> "PassageIndex": ...
     def __len__(self) -> int: ...
     def close(self) -> None: ...
 
@@ -214,6 +217,7 @@ class SearchEngine:
         k: int = 10,
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
+        where: str | None = None,
     ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
 
@@ -226,8 +230,12 @@ class SearchEngine:
         vectors are normalised), so a weight belongs to one pair of models. "auto" takes the
         weight that was chosen when the re-ranker was trained, from its ``rocketrank.json``. Equal
         fused scores keep stage one's order.
+
+        ``where`` is a condition on the fields that the index was built with, such as
+        ``year >= 2020 and source = 'nyt'``: only passages that meet it are found, and ``k`` of
+        them where there are so many.
         """
-        return self.search_many([query], k=k, rerank_depth=rerank_depth, fuse=fuse)[0]
+        return self.search_many([query], k=k, rerank_depth=rerank_depth, fuse=fuse, where=where)[0]
 
     def search_many(
         self,
@@ -236,12 +244,18 @@ class SearchEngine:
         k: int = 10,
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
+        where: str | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
         """As :meth:`search` for each query, batched through both stages."""
         return list(
             self.search_stream(
-                queries, k=k, rerank_depth=rerank_depth, fuse=fuse, progress=progress
+                queries,
+                k=k,
+                rerank_depth=rerank_depth,
+                fuse=fuse,
+                where=where,
+                progress=progress,
             )
         )
 
@@ -252,33 +266,31 @@ class SearchEngine:
         k: int = 10,
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
+        where: str | None = None,
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
         weight = self.fusion_weight(fuse) or 0.0
         _check_queries(queries)
-        depth = min(rerank_depth if self.reranker else k, max(1, len(self.index)))
-        step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // depth
-        step = max(1, min(step, _QUERIES_PER_STEP))
-        return self._results(queries, k, depth, weight, step, progress)
+        index = self.index
+        index.check_where(where)
+        depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
+        return self._results(queries, _Request(index, k, depth, weight, where), progress)
 
     def _results(
-        self,
-        queries: Sequence[str],
-        k: int,
-        depth: int,
-        weight: float,
-        step: int,
-        progress: bool,
+        self, queries: Sequence[str], request: "_Request", progress: bool
     ) -> Iterator[list[Hit]]:
+        step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // request.depth
+        step = max(1, min(step, _QUERIES_PER_STEP))
         with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
             for texts, vectors in self._encoded(queries, step):
-                found = self._retrieve(vectors, depth)
+                found = _retrieve(request, vectors)
                 if self.reranker:
-                    found = _rerank(self.reranker, texts, found, weight)
+                    found = _rerank(self.reranker, texts, found, request.weight)
                 for hits in found:
-                    yield [hit._replace(rank=rank) for rank, hit in enumerate(hits[:k], start=1)]
+                    best = hits[: request.k]
+                    yield [hit._replace(rank=rank) for rank, hit in enumerate(best, start=1)]
                 bar.update(len(texts))
 
     def _encoded(
@@ -291,22 +303,56 @@ class SearchEngine:
             for place in range(0, len(part), step):
                 yield part[place : place + step], vectors[place : place + step]
 
-    def _retrieve(self, vectors: NDArray[np.float32], depth: int) -> list[list[Hit]]:
-        """Stage one: for each query its first ``depth`` hits; equal scores in the index's order."""
-        result = self.index.search(vectors, depth)
-        found = []
-        for rows, scores in zip(result.rows, result.scores, strict=True):
-            there = rows >= 0
-            passages = self.index.passages(rows[there].tolist())
-            found.append(
-                [
-                    Hit(rank, p.id, score, score, None, p.title, p.text, p.metadata)
-                    for rank, (p, score) in enumerate(
-                        zip(passages, scores[there].tolist(), strict=True), start=1
-                    )
-                ]
-            )
-        return found
+    def add(self, passages: Sequence[Passage]) -> "ChangeReport":
+        """Adds passages to the index, all or none, and searches them from now on.
+
+        Those that are there word for word are left as they are. Raises DataError where an id is
+        another passage's, UsageError where the retriever cannot encode passages.
+        """
+        return self._add(passages, update=False, insert=False)
+
+    def update(self, passages: Sequence[Passage], *, insert: bool = False) -> "ChangeReport":
+        """Replaces the passages with the same ids, all or none; with ``insert`` adds the others.
+
+        Raises DataError where an id is not in the index and ``insert`` is not given.
+        """
+        return self._add(passages, update=True, insert=insert)
+
+    def delete(self, ids: Sequence[str], *, ignore_missing: bool = False) -> "ChangeReport":
+        """Deletes the passages with these ids, all or none.
+
+        Raises DataError where an id is in no passage, unless ``ignore_missing``.
+        """
+        from .index import ChangeOptions, delete_passages
+
+        if isinstance(ids, str):
+            raise UsageError("expected a list of ids, found one text: write [id]")
+        options = ChangeOptions(missing="allowed" if ignore_missing else "error")
+        report = delete_passages(self._folder(), ids, options)
+        self._open_again()
+        return report
+
+    def _add(self, passages: Sequence[Passage], *, update: bool, insert: bool) -> "ChangeReport":
+        from .index import ChangeOptions, PassageEncoder, PassageList, add_passages
+
+        if not hasattr(self.retriever, "encode_passages"):
+            raise UsageError(f"{self.retriever.name} encodes queries only: open a dual encoder")
+        options = ChangeOptions(missing="allowed" if insert else "error")
+        encoder, corpus = cast(PassageEncoder, self.retriever), PassageList(passages)
+        report = add_passages(self._folder(), corpus, encoder, options, update=update)
+        self._open_again()
+        return report
+
+    def _folder(self) -> Path:
+        """The folder of the index, which only an index on the disk has."""
+        directory = getattr(self.index, "directory", None)
+        if directory is None:
+            raise UsageError("this index is not on the disk and cannot be changed")
+        return Path(directory)
+
+    def _open_again(self) -> None:
+        """Searches that have begun end with the index as it was; the last of them frees it."""
+        self.index = self.index.opened_again()
 
     def close(self) -> None:
         """Release the index's files."""
@@ -322,6 +368,34 @@ class SearchEngine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Request(NamedTuple):
+    """What a search was asked for, and the index as it was opened then."""
+
+    opened: PassageIndex
+    k: int
+    depth: int
+    weight: float
+    where: str | None
+
+
+def _retrieve(request: _Request, vectors: NDArray[np.float32]) -> list[list[Hit]]:
+    """Stage one: for each query its first hits; equal scores in the index's order."""
+    result = request.opened.search(vectors, request.depth, request.where)
+    found = []
+    for rows, scores in zip(result.rows, result.scores, strict=True):
+        there = rows >= 0
+        passages = request.opened.passages(rows[there].tolist())
+        found.append(
+            [
+                Hit(rank, p.id, score, score, None, p.title, p.text, p.metadata)
+                for rank, (p, score) in enumerate(
+                    zip(passages, scores[there].tolist(), strict=True), start=1
+                )
+            ]
+        )
+    return found
 
 
 def _rerank(
