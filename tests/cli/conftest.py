@@ -11,6 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from rocketrank.cli import main
+from rocketrank.index import Index
+
+from ..index.small_index import build, sentences
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = """\
@@ -33,6 +36,19 @@ class Done(NamedTuple):
 
 
 Run = Callable[..., Done]
+
+
+def texts(directory: Path) -> dict[str, str]:
+    with Index.open(directory) as index:
+        return {passage.id: passage.text for passage in index.live_passages()}
+
+
+def sentence(done: Done) -> str:
+    """The one line on standard error, which is all that a failing command may say."""
+    (line,) = done.err.splitlines()
+    assert line.startswith("rq: ")
+    assert done.out == ""
+    return line
 
 
 def environment_of_rq(**changes: str) -> dict[str, str]:
@@ -68,6 +84,24 @@ def as_a_process() -> Iterator[None]:
         each.setLevel(level)
     os.environ.clear()
     os.environ.update(environment)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], as_a_process: None) -> Run:
+    """``rq`` in this process."""
+
+    def run(*arguments: str | Path) -> Done:
+        code = main([str(each) for each in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def hashed(tmp_path: Path) -> Path:
+    """Thirty passages, doc-0 to doc-29, whose model no command can open."""
+    build(tmp_path / "hashed.index", sentences(30))
+    return tmp_path / "hashed.index"
 
 
 @pytest.fixture

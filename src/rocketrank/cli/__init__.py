@@ -14,7 +14,12 @@ import typer
 from .. import __version__
 from ..environment import prepare_process
 from ..errors import RocketRankError, UsageError
+from .add import add, update
+from .command_groups import GroupedCommands
+from .commits import rollback, snapshot
+from .compact import compact
 from .convert import convert
+from .delete import delete
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
@@ -24,6 +29,7 @@ from .lists import lists
 from .mine import mine
 from .search import search
 from .train import train
+from .verify import repair, verify
 
 __all__ = ["main"]
 
@@ -31,6 +37,7 @@ FAILED, WRONG_USAGE, INTERRUPTED, READER_GONE = 1, 2, 130, 141
 
 app = typer.Typer(
     name="rq",
+    cls=GroupedCommands,
     help="RocketRank: index a corpus with a dense retriever, search it, re-rank what is found.",
     epilog="A first look: rq demo",
     no_args_is_help=True,
@@ -91,52 +98,94 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-app.command(
-    epilog=_example(
-        "rq index corpus.jsonl --model minilm --index corpus.index\n"
-        "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index"
-    )
-)(_guarded(index))
-app.command(
-    epilog=_example(
-        'rq search "who discovered penicillin" --index corpus.index --k 5\n'
-        "rq search --index corpus.index --queries queries.tsv --output run.trec"
-    )
-)(_guarded(search))
-app.command(epilog=_example("rq info corpus.index"))(_guarded(info))
-app.command(
-    epilog=_example(
-        "rq lists triples.train.small.tsv.gz --output lists.jsonl\n"
-        "rq lists candidates.tsv --queries queries.tsv --output lists.jsonl"
-    )
-)(_guarded(lists))
-app.command(
-    epilog=_example(
-        "rq mine --index corpus.index --queries queries.jsonl --qrels train.tsv "
-        "--output lists.jsonl"
-    )
-)(_guarded(mine))
-app.command(
-    epilog=_example(
-        "rq train scifact-cpu --lists lists.jsonl --passages corpus.index --output run\n"
-        "rq train --pipeline scifact-cpu --data SCIFACT --output run"
-    )
-)(_guarded(train))
-app.command(
-    "eval",
-    epilog=_example(
-        "rq eval bm25.trec dense.trec --qrels qrels.txt --preset dl --baseline bm25.trec\n"
-        "rq eval --index corpus.index --queries queries.tsv --qrels qrels.txt"
-    ),
-)(_guarded(evaluate))
-app.command(
-    epilog=_example(
-        "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"
-        "rq index corpus.tsv --model my-retriever --index corpus.index"
-    )
-)(_guarded(convert))
-app.command(epilog=_example("rq doctor\nrq doctor --json"))(_guarded(doctor))
-app.command(epilog=_example("rq demo"))(_guarded(demo))
+def _register(
+    panel: str, command: Callable[..., None], example: str, name: str | None = None
+) -> None:
+    app.command(name, epilog=_example(example), rich_help_panel=panel)(_guarded(command))
+
+
+_register(
+    "Search",
+    index,
+    "rq index corpus.jsonl --model minilm --index corpus.index\n"
+    "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index",
+)
+_register(
+    "Search",
+    search,
+    'rq search "who discovered penicillin" --index corpus.index --k 5\n'
+    "rq search --index corpus.index --queries queries.tsv --output run.trec",
+)
+_register("Search", info, "rq info corpus.index")
+_register("Change an index", add, "rq add more.jsonl --index corpus.index")
+_register(
+    "Change an index",
+    update,
+    "rq update corrected.jsonl --index corpus.index\n"
+    "rq update all.jsonl --insert --index corpus.index",
+)
+_register(
+    "Change an index",
+    delete,
+    "rq delete 17 18 --index corpus.index\n"
+    "rq delete --ids old.txt --index corpus.index\n"
+    "rq delete --index corpus.index -- -17",
+)
+_register(
+    "Change an index",
+    compact,
+    "rq compact corpus.index\nrq compact corpus.index --kind hnsw",
+)
+_register(
+    "Check an index, go back",
+    snapshot,
+    "rq snapshot corpus.index\n"
+    "rq snapshot corpus.index before-cleanup\n"
+    "rq snapshot corpus.index --drop before-cleanup",
+)
+_register(
+    "Check an index, go back",
+    rollback,
+    "rq rollback corpus.index 4\nrq rollback corpus.index before-cleanup",
+)
+_register(
+    "Check an index, go back",
+    verify,
+    "rq verify corpus.index\nrq verify corpus.index --no-model",
+)
+_register("Check an index, go back", repair, "rq repair corpus.index")
+_register(
+    "Train",
+    lists,
+    "rq lists triples.train.small.tsv.gz --output lists.jsonl\n"
+    "rq lists candidates.tsv --queries queries.tsv --output lists.jsonl",
+)
+_register(
+    "Train",
+    mine,
+    "rq mine --index corpus.index --queries queries.jsonl --qrels train.tsv --output lists.jsonl",
+)
+_register(
+    "Train",
+    train,
+    "rq train scifact-cpu --lists lists.jsonl --passages corpus.index --output run\n"
+    "rq train --pipeline scifact-cpu --data SCIFACT --output run",
+)
+_register(
+    "Evaluate",
+    evaluate,
+    "rq eval bm25.trec dense.trec --qrels qrels.txt --preset dl --baseline bm25.trec\n"
+    "rq eval --index corpus.index --queries queries.tsv --qrels qrels.txt",
+    name="eval",
+)
+_register(
+    "Set up",
+    convert,
+    "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"
+    "rq index corpus.tsv --model my-retriever --index corpus.index",
+)
+_register("Set up", doctor, "rq doctor\nrq doctor --json")
+_register("Set up", demo, "rq demo")
 
 
 class _NoteHandler(logging.Handler):

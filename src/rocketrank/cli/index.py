@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..errors import UsageError
 from . import options
 from .show import in_words, size_in_words
 
@@ -13,10 +14,7 @@ if TYPE_CHECKING:
 
 
 def index(
-    corpus: Annotated[
-        list[str],
-        typer.Argument(metavar="CORPUS", help="Files to read, also .gz, .zst and .xz; - is stdin."),
-    ],
+    corpus: options.Corpus,
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="Where the index is written.")
     ],
@@ -27,32 +25,33 @@ def index(
         str,
         typer.Option(
             "--kind",
-            metavar="auto|flat|ivf|hnsw|ivfpq|FACTORY",
-            help="Vector structure; FACTORY is a FAISS factory string.",
+            metavar="KIND",
+            help="Vector structure: auto, flat, ivf, hnsw, ivfpq, ivfpq4, ivf-rabitq, or a FAISS "
+            "factory string.",
         ),
     ] = "auto",
-    format: Annotated[
-        Literal["auto", "msmarco", "beir", "dpr", "rocketqa"],
-        typer.Option("--format", help="How to read the corpus; auto looks at its first lines."),
-    ] = "auto",
-    skip_empty: Annotated[
-        bool, typer.Option("--skip-empty", help="Leave out passages without title and text.")
-    ] = False,
-    skip_duplicates: Annotated[
-        bool, typer.Option("--skip-duplicates", help="Keep the first of passages with the same id.")
-    ] = False,
+    fields: Annotated[
+        str | None,
+        typer.Option(
+            "--fields",
+            metavar="NAME,NAME…",
+            help="Metadata of the passages to filter searches by (rq search --where).",
+        ),
+    ] = None,
+    vectors: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(
+            "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
+        ),
+    ] = "float32",
+    format: options.CorpusFormat = "auto",
+    skip_empty: options.SkipEmpty = False,
+    skip_duplicates: options.SkipDuplicates = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an index that is in DIR.")
     ] = False,
-    shard_size: Annotated[
-        int,
-        typer.Option(
-            "--shard-size",
-            metavar="N",
-            min=1,
-            help="Passages that are encoded between two savings.",
-        ),
-    ] = 4096,
+    shard_size: options.ShardSize = 4096,
+    wait: options.Wait = 0,
     device: options.Device = "cpu",
     precision: options.Precision = "auto",
     engine: options.Engine = "auto",
@@ -73,6 +72,7 @@ def index(
     from ..retriever import DualEncoder
 
     options.refuse_empty("--model", model)
+    columns = _field_names(fields)
     # What this machine and the files cannot do is refused before a model is looked for.
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
@@ -84,11 +84,27 @@ def index(
         overwrite=overwrite,
         threads=threads,
         precision=runtime.precision,
+        vectors=vectors,
+        fields=columns,
+        wait=wait,
     )
     report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
     for line in _summary(report, encoder.truncated_passages):
         print(line)
     print(f'\nNow ask it:  rq search "…" --index {directory}')
+
+
+def _field_names(text: str | None) -> tuple[str, ...]:
+    """The names of ``--fields``, in their order."""
+    if text is None:
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"--fields ({text}) must be names with commas between them")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--fields ({text}) names {twice} twice; once is enough")
+    return names
 
 
 def _summary(report: "BuildReport", truncated: int) -> list[str]:

@@ -1,10 +1,19 @@
 """Options that several commands share, declared once so that they read the same everywhere."""
 
+import math
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from ..errors import UsageError
+
+
+def _checked_wait(seconds: float) -> float:
+    if not 0 <= seconds < math.inf:
+        raise UsageError(f"--wait ({seconds}) must be a number of seconds, 0 or more")
+    return seconds
+
 
 Device = Annotated[
     str, typer.Option("--device", metavar="cpu|gpu|gpu:N", help="Where the model runs.")
@@ -26,6 +35,60 @@ Threads = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+# Of the commands that read a corpus.
+Corpus = Annotated[
+    list[str],
+    typer.Argument(metavar="CORPUS", help="Files to read, also .gz, .zst and .xz; - is stdin."),
+]
+CorpusFormat = Annotated[
+    Literal["auto", "msmarco", "beir", "dpr", "rocketqa"],
+    typer.Option("--format", help="How to read the corpus; auto looks at its first lines."),
+]
+SkipEmpty = Annotated[
+    bool, typer.Option("--skip-empty", help="Leave out passages without title and text.")
+]
+SkipDuplicates = Annotated[
+    bool, typer.Option("--skip-duplicates", help="Keep the first of passages with the same id.")
+]
+ShardSize = Annotated[
+    int,
+    typer.Option(
+        "--shard-size", metavar="N", min=1, help="Passages that are encoded between two savings."
+    ),
+]
+
+# Of the commands that work on an index that is there.
+IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="The index's folder.")]
+IndexToChange = Annotated[
+    Path, typer.Option("--index", metavar="DIR", help="The index that is changed.")
+]
+MovedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Where the index's own model is now, if it has moved.",
+        show_default="the one that filled the index",
+    ),
+]
+IndexPrecision = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option(
+        "--precision",
+        help="auto: fp32 in an index that was filled in fp32, else bf16 where the processor has "
+        "it.",
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        callback=_checked_wait,
+        help="How long to wait while another process is writing the index.",
+    ),
+]
 
 
 def refuse_empty(option: str, value: object) -> None:

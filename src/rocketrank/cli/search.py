@@ -45,6 +45,15 @@ def search(
     k: Annotated[
         int, typer.Option("--k", "--hits", "--topk", metavar="K", help="How many hits to return.")
     ] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Search only passages that meet it, such as \"year >= 2020 and source = 'nyt'\"; "
+            "fields are those of rq index --fields.",
+        ),
+    ] = None,
     rerank_depth: Annotated[
         int | None,
         typer.Option("--rerank-depth", metavar="N", help="How many results the re-ranker reads."),
@@ -95,7 +104,7 @@ def search(
     One QUESTION, a file of queries, or a prompt when neither is given.
     """
     given = {"--model": model, "--reranker": reranker, "--fuse": fuse}
-    given |= {"--queries": queries, "--output": output}
+    given |= {"--queries": queries, "--output": output, "--where": where}
     for option, value in given.items():
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
@@ -108,6 +117,7 @@ def search(
     check_search_options(k, rerank_depth)
     asked_fusion = parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
+    _check_where(directory, where)
     with SearchEngine.open(
         directory,
         model=model,
@@ -119,7 +129,7 @@ def search(
     ) as opened:
         weight = opened.fusion_weight(asked_fusion)
         if asked is None:
-            one = partial(opened.search, k=k, rerank_depth=rerank_depth, fuse=weight)
+            one = partial(opened.search, k=k, rerank_depth=rerank_depth, fuse=weight, where=where)
             if query is None:
                 _prompt(one, json)
             else:
@@ -130,6 +140,7 @@ def search(
                 k=k,
                 rerank_depth=rerank_depth,
                 fuse=weight,
+                where=where,
                 progress=sys.stderr.isatty(),
             )
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")
@@ -174,6 +185,16 @@ def parse_fuse(text: str | None) -> "Fuse | None":
         raise UsageError(f"--fuse ({text}) must be auto or a finite number of at least 0") from None
     check_fuse(weight)
     return weight
+
+
+def _check_where(directory: Path, where: str | None) -> None:
+    """Refuse a condition that the index cannot be asked, before models are loaded."""
+    if where is None:
+        return
+    from ..index import committed_manifest
+    from ..index.where import Condition
+
+    Condition(where, committed_manifest(directory).fields)
 
 
 def _read(path: str) -> "list[Query]":

@@ -1,0 +1,31 @@
+"""What the commands that change an index say in the same words."""
+
+import shlex
+from datetime import datetime
+from pathlib import Path
+
+from .show import in_words
+
+
+def commit_line(commit: int, passages: int, segments: int) -> str:
+    """The commit in force after a command, and what it holds."""
+    held = in_words(passages, "passage")
+    return f"commit {commit}: {held} in {in_words(segments, 'segment')}"
+
+
+def undo_line(directory: Path, commit: int) -> str:
+    """The command that takes back what ``commit`` did."""
+    return f"\nTake it back:  {rq('rollback', directory, commit - 1)}"
+
+
+def rq(command: str, directory: Path, *arguments: object) -> str:
+    """A command line of ours that can be typed as it stands."""
+    return shlex.join(["rq", command, str(directory), *map(str, arguments)])
+
+
+def local_time(created: str) -> str:
+    """When a commit was made, by the clock of whoever reads it."""
+    try:
+        return datetime.fromisoformat(created).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:  # the one part of a manifest that its checksum leaves out
+        return created
