@@ -40,7 +40,6 @@ from .mining_report import MiningReport
 _QUERIES_PER_BATCH = 256
 _PAIRS_PER_BATCH = 4096
 _QUERIES_PER_ENCODING = 16_384
-_PASSAGES_PER_READING = 4096
 
 
 class Retriever(Protocol):
@@ -291,14 +290,8 @@ def _encoded(
 
 
 def _bm25_of(index: Index, *, progress: bool) -> Bm25:
-    def corpus() -> Iterator[Passage]:
-        with tqdm(total=len(index), desc="BM25", disable=not progress) as bar:
-            for start in range(0, len(index), _PASSAGES_PER_READING):
-                rows = range(start, min(start + _PASSAGES_PER_READING, len(index)))
-                yield from index.passages(rows)
-                bar.update(len(rows))
-
-    return Bm25(corpus())
+    passages = index.live_passages()
+    return Bm25(tqdm(passages, total=len(index), desc="BM25", disable=not progress))
 
 
 def _made_with(sources: MiningSources, identity: dict[str, object]) -> dict[str, object]:

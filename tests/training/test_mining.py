@@ -9,7 +9,7 @@ import pytest
 
 from rocketrank.data.records import Judgement, Passage, Query
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.index import BuildOptions, Index, build_index
+from rocketrank.index import BuildOptions, ChangeOptions, Index, build_index, delete_passages
 from rocketrank.training.denoising import Limits
 from rocketrank.training.lists import RankingList, read_header, read_lists
 from rocketrank.training.mining import MiningSources, mine
@@ -337,3 +337,19 @@ def test_real_models_mine_what_their_scores_say(shared_reference: Path, tmp_path
     low = {f"p{row}" for row in range(1, 5) if confidences[row] < limits.low}
     assert low
     assert columns(only) == ("p0", low)
+
+
+def test_an_index_from_which_passages_were_deleted_gives_the_lists_of_one_without_them(
+    collection: Collection, tmp_path: Path
+) -> None:
+    gone = {"better", "wrong"}
+    whole = Collection(tmp_path / "whole.index", [row for row in ROWS if row[0].id not in gone])
+    delete_passages(collection.index.directory, gone, ChangeOptions())
+    collection.index = Index.open(collection.index.directory)
+    found = []
+    for number, each in enumerate((whole, collection)):
+        output = tmp_path / f"{number}.jsonl"
+        each.mine(output, {"q": ["positive"]}, depth=4, bm25_depth=6)
+        found.append([one._replace(candidates=()) for one in read_lists(output)])
+        found.append([columns(one) for one in read_lists(output)])  # type: ignore[misc]
+    assert found[:2] == found[2:]
