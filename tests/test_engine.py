@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from rocketrank import SearchEngine
 from rocketrank.data.corpus import CorpusReader
-from rocketrank.engine import check_search_options
 from rocketrank.errors import RocketRankError, UsageError
 from rocketrank.eval.fusion import tune_fusion
 from rocketrank.index import BuildOptions, Index, build_index
 from rocketrank.model_settings import ModelSettings, folder_settings, save_settings
 from rocketrank.retriever import DualEncoder
+from rocketrank.search_options import check_search_options
 
 QUERY = "what is the life cycle of a flea"
 

@@ -7,15 +7,17 @@ used, so that importing the package loads neither Paddle nor FAISS nor NumPy.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data.records import Passage
     from .engine import Hit, SearchEngine
 
 __version__ = "0.1.0"
-__all__ = ["Hit", "SearchEngine", "__version__"]
+__all__ = ["Hit", "Passage", "SearchEngine", "__version__"]
+_PLACES = {"Hit": ".engine", "SearchEngine": ".engine", "Passage": ".data.records"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Hit", "SearchEngine"):
+    if name in _PLACES:
         from importlib import import_module
 
-        return getattr(import_module(".engine", __name__), name)
+        return getattr(import_module(_PLACES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,11 +1,9 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +11,11 @@ from tqdm import tqdm
 
 from .data.records import Passage
 from .errors import RocketRankError, UsageError
+from .search_options import Fuse, check_fuse, check_queries, check_search_options
 
 if TYPE_CHECKING:
     from .index import ChangeReport
     from .inference import EngineName, Precision
-
-DEFAULT_RERANK_DEPTH = 100
-
-# A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
-Fuse = float | Literal["auto"]
 
 # How much is in memory at once while many queries are searched.
 _QUERIES_PER_ENCODING = 16_384
@@ -72,45 +66,6 @@ class PassageIndex(Protocol):
     def opened_again(self) -> "PassageIndex": ...
     def __len__(self) -> int: ...
     def close(self) -> None: ...
-
-
-def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
-    """``(k, rerank_depth)`` with the default depth filled in: the larger of 100 and k.
-
-    Raises UsageError when k is below 1 or a given depth is below k.
-    """
-    for name, value in (("k", k), ("rerank_depth", rerank_depth)):
-        if value is not None and not isinstance(value, Integral):
-            raise UsageError(f"{name} ({value!r}) must be a whole number")
-    if k < 1:
-        raise UsageError(f"k ({k}) must be at least 1")
-    if rerank_depth is None:
-        return k, max(DEFAULT_RERANK_DEPTH, k)
-    if rerank_depth < k:
-        raise UsageError(f"rerank_depth ({rerank_depth}) must be at least k ({k})")
-    return k, rerank_depth
-
-
-def check_fuse(fuse: Fuse | None) -> None:
-    """Raises UsageError unless ``fuse`` is None, "auto" or a finite number of at least 0."""
-    if fuse is None or (isinstance(fuse, str) and fuse == "auto"):
-        return
-    if isinstance(fuse, Real) and not isinstance(fuse, bool) and 0 <= fuse < math.inf:
-        return
-    raise UsageError(f'fuse ({fuse}) must be "auto" or a finite number of at least 0')
-
-
-def _check_queries(queries: Sequence[str]) -> None:
-    if isinstance(queries, str):
-        raise UsageError("expected a list of queries, found one query: call search, or [query]")
-    for number, query in enumerate(queries, start=1):
-        which = f"query {number} of {len(queries)}" if len(queries) > 1 else "the query"
-        if not isinstance(query, str):
-            raise UsageError(f"{which} is of type {type(query).__name__}: expected a string")
-        if not query.strip():
-            raise UsageError(f"{which} is empty: write a question")
-        if not query.isascii() and any("\ud800" <= letter <= "\udfff" for letter in query):
-            raise UsageError(f"{which} holds bytes that are no UTF-8: write it in UTF-8")
 
 
 class SearchEngine:
@@ -272,7 +227,7 @@ class SearchEngine:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
         weight = self.fusion_weight(fuse) or 0.0
-        _check_queries(queries)
+        check_queries(queries)
         index = self.index
         index.check_where(where)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))

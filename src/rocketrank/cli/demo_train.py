@@ -20,7 +20,8 @@ from .show import in_words, print_hits, style_of_output
 from .train import STOPPED
 
 if TYPE_CHECKING:
-    from ..engine import Fuse, Hit
+    from ..engine import Hit
+    from ..search_options import Fuse
     from ..training.docstring_pairs import DocstringPair
     from ..training.recipe import Recipe, StageName
     from ..training.run import Outcome

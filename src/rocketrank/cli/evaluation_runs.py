@@ -178,8 +178,9 @@ def _judge_options(asked: Asked) -> JudgeOptions:
 
 def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Measured:
     """Stage one and the re-ranking depths, each with the time of a query."""
-    from ..engine import DEFAULT_RERANK_DEPTH, SearchEngine
+    from ..engine import SearchEngine
     from ..index_evaluation import check_depths, stage_name, write_stage_runs
+    from ..search_options import DEFAULT_RERANK_DEPTH
     from .search import parse_fuse
 
     qrels = load_qrels(asked.qrels or "")

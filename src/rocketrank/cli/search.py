@@ -15,7 +15,8 @@ from .show import as_record, print_hits, style_of_output
 
 if TYPE_CHECKING:
     from ..data.records import Query, RunEntry
-    from ..engine import Fuse, Hit
+    from ..engine import Hit
+    from ..search_options import Fuse
 
 RunFormat = Literal["trec", "msmarco", "jsonl"]
 
@@ -108,7 +109,8 @@ def search(
     for option, value in given.items():
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
-    from ..engine import SearchEngine, check_search_options
+    from ..engine import SearchEngine
+    from ..search_options import check_search_options
 
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
@@ -173,7 +175,7 @@ def _check(
 
 def parse_fuse(text: str | None) -> "Fuse | None":
     """``--fuse`` as the engine takes it, refused before anything is loaded."""
-    from ..engine import check_fuse
+    from ..search_options import check_fuse
 
     if text is None:
         return None

@@ -1,0 +1,52 @@
+"""What a search may be asked for, and what it is refused for."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Literal
+
+from .errors import UsageError
+
+DEFAULT_RERANK_DEPTH = 100
+
+# A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
+Fuse = float | Literal["auto"]
+
+
+def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
+    """``(k, rerank_depth)`` with the default depth filled in: the larger of 100 and k.
+
+    Raises UsageError when k is below 1 or a given depth is below k.
+    """
+    for name, value in (("k", k), ("rerank_depth", rerank_depth)):
+        if value is not None and not isinstance(value, Integral):
+            raise UsageError(f"{name} ({value!r}) must be a whole number")
+    if k < 1:
+        raise UsageError(f"k ({k}) must be at least 1")
+    if rerank_depth is None:
+        return k, max(DEFAULT_RERANK_DEPTH, k)
+    if rerank_depth < k:
+        raise UsageError(f"rerank_depth ({rerank_depth}) must be at least k ({k})")
+    return k, rerank_depth
+
+
+def check_fuse(fuse: Fuse | None) -> None:
+    """Raises UsageError unless ``fuse`` is None, "auto" or a finite number of at least 0."""
+    if fuse is None or (isinstance(fuse, str) and fuse == "auto"):
+        return
+    if isinstance(fuse, Real) and not isinstance(fuse, bool) and 0 <= fuse < math.inf:
+        return
+    raise UsageError(f'fuse ({fuse}) must be "auto" or a finite number of at least 0')
+
+
+def check_queries(queries: Sequence[str]) -> None:
+    if isinstance(queries, str):
+        raise UsageError("expected a list of queries, found one query: call search, or [query]")
+    for number, query in enumerate(queries, start=1):
+        which = f"query {number} of {len(queries)}" if len(queries) > 1 else "the query"
+        if not isinstance(query, str):
+            raise UsageError(f"{which} is of type {type(query).__name__}: expected a string")
+        if not query.strip():
+            raise UsageError(f"{which} is empty: write a question")
+        if not query.isascii() and any("\ud800" <= letter <= "\udfff" for letter in query):
+            raise UsageError(f"{which} holds bytes that are no UTF-8: write it in UTF-8")
