@@ -10,6 +10,7 @@ help:
 	@echo "make demo    build .venv, index the documentation of Python and search it"
 	@echo "make test    fast tests"
 	@echo "make check   formatting, lint, types, import rules, all tests: what CI runs"
+	@echo "make crash-test  kill every command of the index everywhere: the figures of docs/reliability.md"
 	@echo "make lint    formatting, lint, types and import rules only"
 	@echo "make lock    resolve pyproject.toml again into requirements/*.lock (needs uv)"
 	@echo "make clean   remove .venv, caches and the demo"
@@ -31,7 +32,7 @@ demo: $(RUNTIME)
 
 .PHONY: test
 test: $(TOOLS)
-	@$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -q -m "not slow and not gpu and not crash"
 
 .PHONY: lint
 lint: $(TOOLS)
@@ -42,7 +43,13 @@ lint: $(TOOLS)
 
 .PHONY: check
 check: lint
-	@$(BIN)/python -m pytest -q -m "not gpu"
+	@$(BIN)/python -m pytest -q -m "not gpu and not crash"
+
+# `make crash-test SHARE=0.1` does a tenth of it.
+SHARE ?= 1
+.PHONY: crash-test
+crash-test: $(TOOLS)
+	@CRASH_SHARE=$(SHARE) $(BIN)/python -m pytest -q -s -m crash
 
 # The resolver repeats the marker of the one platform that is locked on every line. It is dropped, because with it
 # pip would install nothing elsewhere and call that success.

@@ -33,6 +33,8 @@ _INNER = r"passages\.sqlite|vectors/\d{6,}\.npy|[a-z0-9-]+\.faiss|live-\d{6,}\.b
 _FORMAT_1 = r"passages(-\d+)?\.sqlite|vectors(-\d+)?/\d{6,}\.npy|faiss(-\d+)?/[a-z]+\.faiss"
 _FOLDER = re.compile(rf"{SEGMENTS}/\d{{6,}}(/vectors)?|(vectors|faiss)(-\d+)?")
 _OURS = re.compile(rf"{SEGMENTS}/\d{{6,}}/({_INNER})|{_FORMAT_1}|{COMMITS}/\d{{6,}}\.json")
+_HALF = re.compile(rf"({re.escape(MANIFEST)}|{SNAPSHOTS}/[^/]+\.json){re.escape(PARTIAL)}")
+"""What a process that died may leave beside files that no commit names."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def stray_files(directory: Path, used: Collection[str]) -> list[Path]:
     for path in sorted(directory.rglob("*")):
         name = relative(directory, path)
         whole = name.removesuffix("-journal").removesuffix(PARTIAL)
-        if _OURS.fullmatch(whole) and name not in names and not path.is_dir():
+        ours = _OURS.fullmatch(whole) or _HALF.fullmatch(name)
+        if ours and name not in names and not path.is_dir():
             found.append(path)
     return found
 
