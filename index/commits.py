@@ -97,12 +97,12 @@ def snapshots(directory: Path) -> dict[str, int]:
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
             found[path.stem] = int(orjson.loads(path.read_bytes())["commit"])
+        except FileNotFoundError:
+            continue  # dropped meanwhile
         except OSError as error:
             raise RocketRankError(
                 f"{path}: cannot be read ({error.strerror}): check permissions"
             ) from error
-        except FileNotFoundError:
-            continue  # dropped meanwhile
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{path}: expected the number of a commit, found a damaged file: remove it, and "

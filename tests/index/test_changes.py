@@ -15,6 +15,7 @@ from rocketrank.index import (
     build_index,
     compact,
     delete_passages,
+    history,
 )
 from rocketrank.index.layout import locked
 
@@ -87,3 +88,11 @@ def test_an_added_passage_keeps_its_fields(tmp_path: Path) -> None:
     with Index.open(tmp_path) as index:
         [rows] = index.search(encoder.encode_passages(["w1"]), 1, "year > 2000").rows.tolist()
         assert [passage.id for passage in index.passages(rows)] == ["b"]
+
+
+def test_a_snapshot_whose_name_goes_while_names_are_read_is_none(tmp_path: Path) -> None:
+    build(tmp_path, sentences(3))
+    (tmp_path / "snapshots").mkdir()
+    # What is listed and then not there: what a reader meets when a writer drops a name.
+    (tmp_path / "snapshots" / "gone.json").symlink_to("nowhere")
+    assert [commit.names for commit in history(tmp_path)] == [()]
