@@ -83,14 +83,12 @@ def build_index(
         with open_ledger(segment, settings, overwrite=options.overwrite) as ledger:
             reader = ShardReader(corpus, passages, ledger, options)
             resumed = fill_segment(segment, ledger, reader, source, options, progress=progress)
-            choice = choose(options.kind, ledger.rows, encoder.dim)
             finished = finish_segment(
                 segment,
                 ledger,
-                choice,
+                lambda count: choose(options.kind, count, encoder.dim),
                 encoder.dim,
-                vector_type=options.vectors,
-                threads=options.threads,
+                options,
                 progress=progress,
             )
         number = next_commit(directory, current)
@@ -115,9 +113,9 @@ def build_index(
         skipped_duplicates=reader.duplicates,
         skipped_empty=corpus.skipped_empty,
         resumed_from=resumed,
-        kind=choice.kind,
-        factory=choice.factory,
-        reason=choice.reason,
+        kind=finished.structure.kind,
+        factory=finished.structure.factory,
+        reason=finished.structure.reason,
         seconds=time.monotonic() - started,
         bytes_on_disk=bytes_on_disk(directory, manifest),
     )

@@ -22,6 +22,7 @@ from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader
 from .kinds import choose, choose_added
 from .manifest import Manifest, Segment
 from .merging import merge
+from .parts import cut
 from .passages import passage_bytes
 from .segments import StoredSegment
 from .structure import check_kind
@@ -44,7 +45,7 @@ class ChangeOptions:
     """``wait`` is how many seconds another writer may take before this one is refused.
 
     ``missing`` says what ids do that are not in the index: an error, or left out of a deletion
-    and added by an update.
+    and added by an update. ``memory`` is how many bytes building a structure may take.
     """
 
     shard_size: int = 4096
@@ -52,6 +53,7 @@ class ChangeOptions:
     threads: int | None = None
     wait: float = 0
     missing: Literal["error", "allowed"] = "error"
+    memory: int | None = None
 
 
 class ChangeReport(NamedTuple):
@@ -106,10 +108,9 @@ def add_passages(
                 finished = finish_segment(
                     segment,
                     ledger,
-                    choose_added(before.manifest.kind, ledger.rows, encoder.dim),
+                    lambda count: choose_added(before.manifest.kind, count, encoder.dim),
                     encoder.dim,
-                    vector_type=build.vectors,
-                    threads=options.threads,
+                    build,
                     progress=progress,
                 )
                 added = stack.enter_context(
@@ -188,7 +189,7 @@ def compact(
         build = _build_options(manifest, options)
         whole = manifest.rows == manifest.count and len(manifest.segments) <= 1
         segments: Sequence[Segment] = manifest.segments
-        if segments and not (whole and _is_of_kind(manifest, wanted)):
+        if segments and not (whole and _is_of_kind(manifest, wanted, options.memory)):
             merged = merge(
                 before.segments,
                 manifest,
@@ -298,6 +299,7 @@ def _build_options(manifest: Manifest | None, options: ChangeOptions) -> BuildOp
         fields=manifest.fields if manifest else (),
         vectors=manifest.vectors if manifest else "float32",
         wait=options.wait,
+        memory=options.memory,
     )
     check_options(build)
     return build
@@ -314,7 +316,11 @@ def _check_encoder(before: Stored, encoder: PassageEncoder) -> None:
         )
 
 
-def _is_of_kind(manifest: Manifest, kind: str) -> bool:
+def _is_of_kind(manifest: Manifest, kind: str, memory: int | None) -> bool:
+    """Whether building the one segment's structure again would give what it has."""
     [segment] = manifest.segments
-    choice = choose(kind, segment.count, manifest.width)
-    return segment.structure.factory == choice.factory
+    rows = [file.rows for file in segment.vectors]
+    dim = manifest.width
+    runs, choice = cut(rows, lambda count: choose(kind, count, dim), dim, memory)
+    structure = segment.structure
+    return len(runs) == len(structure.files) and structure.factory == choice.factory

@@ -65,7 +65,7 @@ class BuildOptions:
 
     ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
     metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
-    seconds another writer may take.
+    seconds another writer may take, ``memory`` how many bytes building the structure may take.
     """
 
     kind: str = "auto"
@@ -77,6 +77,7 @@ class BuildOptions:
     vectors: VectorType = "float32"
     fields: tuple[str, ...] = ()
     wait: float = 0
+    memory: int | None = None
 
 
 class VectorSource(Protocol):

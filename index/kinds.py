@@ -8,6 +8,8 @@ FLAT_UP_TO = 100_000
 HNSW_UP_TO = 2_000_000
 POINTS_PER_LIST = 39
 """FAISS's own lower bound of training vectors for each k-means centroid."""
+TRAINING_POINTS = 16_384
+"""Enough for 256 centroids or a rotation; more makes their training slow and little better."""
 PRODUCT_QUANTIZER_POINTS = 256
 """An 8-bit product quantizer has 256 centroids and cannot be trained on fewer vectors."""
 
@@ -48,6 +50,13 @@ def choose_added(kind: str, count: int, dim: int) -> Choice:
         reason = f"up to {FLAT_UP_TO:,} added passages are searched exhaustively until rq compact"
         return Choice("flat", "Flat", reason)
     return choose(kind, count, dim)
+
+
+def training_points(choice: Choice, count: int) -> int:
+    """Vectors that are read to train the structure of ``count``; at most so many there are."""
+    if choice.kind in ("flat", "hnsw"):
+        return 0
+    return max(TRAINING_POINTS, (POINTS_PER_LIST + 11) * list_count(count))
 
 
 def _choose_by_size(count: int, dim: int) -> Choice:

@@ -59,8 +59,8 @@ class SegmentFolder:
     def vector_file(self, shard: int) -> Path:
         return self.vectors / f"{shard:06d}.npy"
 
-    def structure(self, kind: str) -> Path:
-        return self.folder / f"{kind}.faiss"
+    def structure(self, kind: str, part: int = 0) -> Path:
+        return self.folder / (f"{kind}-{part + 1}.faiss" if part else f"{kind}.faiss")
 
     def live(self, commit: int) -> Path:
         """The bits that say which rows were not deleted, as of ``commit``."""

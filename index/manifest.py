@@ -45,13 +45,13 @@ class VectorFile(StoredFile):
 
 @dataclass(frozen=True, kw_only=True)
 class StructureNote:
-    """The FAISS structure: how it was made, why, how it is searched, and its file."""
+    """The FAISS structure: how it was made, why, how it is searched, and a file for each part."""
 
     kind: str
     factory: str
     reason: str
     search: dict[str, int]
-    file: StoredFile
+    files: tuple[VectorFile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Segment:
 
     def files(self) -> list[StoredFile]:
         live = [self.live] if self.live else []
-        return [self.passages, *self.vectors, self.structure.file, *live]
+        return [self.passages, *self.vectors, *self.structure.files, *live]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +167,9 @@ def is_our_manifest(path: Path) -> bool:
 def _from_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
     """Format 1 had one segment, whose rows were never deleted, and its parts on the top level."""
     [segment] = _dicts(content, "segments")
-    structure = {**_field(content, "structure", dict), "file": segment.get("faiss")}
     count = _field(content, "count", int)
+    file = {**_field(segment, "faiss", dict), "rows": count}
+    structure = {**_field(content, "structure", dict), "files": [file]}
     number = _field(content, "generation", int)
     known = {"number": number, "rows": count, "count": count, "live": None}
     return {
@@ -201,11 +202,13 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
     )
     for segment in manifest.segments:
         rows = sum(file.rows for file in segment.vectors)
+        held = sum(file.rows for file in segment.structure.files)
         deleted = segment.rows - segment.count
-        if rows != segment.rows or deleted < 0 or (deleted > 0) != (segment.live is not None):
+        agree = rows == held == segment.rows and (deleted > 0) == (segment.live is not None)
+        if not agree or deleted < 0:
             raise ValueError(
                 f"expected segment {segment.number} to have {segment.rows} rows with "
-                f"{segment.count} of them live, found vectors of {rows}"
+                f"{segment.count} of them live, found vectors of {rows} and structures of {held}"
             )
     return manifest
 
@@ -220,18 +223,22 @@ def _segment(content: Mapping[str, Any]) -> Segment:
         count=_field(content, "count", int),
         largest_norm=_field(content, "largest_norm", float),
         passages=_file(_field(content, "passages", dict)),
-        vectors=tuple(
-            VectorFile(rows=_field(each, "rows", int), **asdict(_file(each)))
-            for each in _dicts(content, "vectors")
-        ),
+        vectors=_vector_files(content, "vectors"),
         structure=StructureNote(
             kind=_field(structure, "kind", str),
             factory=_field(structure, "factory", str),
             reason=_field(structure, "reason", str),
             search={name: _field(search, name, int) for name in search},
-            file=_file(_field(structure, "file", dict)),
+            files=_vector_files(structure, "files"),
         ),
         live=None if live is None else _file(_field(content, "live", dict)),
+    )
+
+
+def _vector_files(content: Mapping[str, Any], name: str) -> tuple[VectorFile, ...]:
+    return tuple(
+        VectorFile(rows=_field(each, "rows", int), **asdict(_file(each)))
+        for each in _dicts(content, name)
     )
 
 

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -19,12 +19,13 @@ from .encoding import Encoded, PassageEncoder
 from .kinds import Choice
 from .layout import SegmentFolder, relative, remove_files, segment_numbers
 from .manifest import Manifest, Segment, StoredFile, VectorFile
+from .parts import Part, part_vectors, parts_of
 from .passages import PURPOSE, PassageReader, Shard, passage_bytes
 from .progress import Progress
 from .segment_checks import damage, read_only
-from .structure import fill, omp_threads, write_index
-from .vectors import LARGEST_NORM, VectorShards, VectorType, write_vectors
-from .writing import stored
+from .structure import omp_threads
+from .vectors import LARGEST_NORM, VectorType, write_vectors
+from .writing import build_structure, stored
 
 _Key = tuple[StoredFile, ...]
 
@@ -64,7 +65,7 @@ class Mender:
         return [
             (manifest, segment)
             for manifest, segment in self._segments.values()
-            if any(file in self.damaged for file in (*segment.vectors, segment.structure.file))
+            if any(file in self.damaged for file in (*segment.vectors, *segment.structure.files))
         ]
 
     def is_whole(self, manifest: Manifest) -> bool:
@@ -105,10 +106,17 @@ class Mender:
             vectors = again
         if vectors != segment.vectors:
             self._mended[_key(segment)] = self._new_segment(manifest, segment, vectors, new, done)
-        elif segment.structure.file in self.damaged:
-            mended = self._structure_again(manifest, segment, done)
-            if mended != segment:
-                self._mended[_key(segment)] = mended
+            return
+        files = tuple(
+            self._structure_again(manifest, segment, part, done)
+            if part.file in self.damaged
+            else part.file
+            for part in parts_of(segment)
+        )
+        if files != segment.structure.files:
+            self._mended[_key(segment)] = replace(
+                segment, structure=replace(segment.structure, files=files)
+            )
 
     def _vectors_again(
         self,
@@ -184,9 +192,11 @@ class Mender:
             rows=shard.rows,
         )
 
-    def _structure_again(self, manifest: Manifest, segment: Segment, done: list[str]) -> Segment:
-        """The segment with its structure built again: the same one, if its bytes are."""
-        old = self.directory / segment.structure.file.file
+    def _structure_again(
+        self, manifest: Manifest, segment: Segment, part: Part, done: list[str]
+    ) -> VectorFile:
+        """The file of a part's structure, built again: the same one, if its bytes are."""
+        old = self.directory / part.file.file
         names = (old.with_name(f"{old.stem}{'x' * n}{old.suffix}") for n in count(1))
         path = next(
             name
@@ -194,15 +204,14 @@ class Mender:
             if not name.exists() and relative(self.directory, name) not in self._names
         )
         make_folder(path.parent)
-        self._build(manifest, segment, segment.vectors, path)
-        file = stored(self.directory, path)
-        what = f"{old}: {self.damaged[segment.structure.file]}: built it again from the vectors"
-        if file.sha256 == segment.structure.file.sha256:
-            self._put_back(path, old, segment.structure.file)
+        file, _ = self._build(manifest, segment, part, path)
+        what = f"{old}: {self.damaged[part.file]}: built it again from the vectors"
+        if file.sha256 == part.file.sha256:
+            self._put_back(path, old, part.file)
             done.append(f"{what}, to the same bytes")
-            return segment
+            return part.file
         done.append(f"{what}, to other bytes, which are in {path}")
-        return replace(segment, structure=replace(segment.structure, file=file))
+        return file
 
     def _new_segment(
         self,
@@ -213,38 +222,36 @@ class Mender:
         done: list[str],
     ) -> Segment:
         """A segment of the same passages with other ``vectors``, and a ledger that says so."""
-        path = new.structure(segment.structure.kind)
-        largest_norm = self._build(manifest, segment, vectors, path)
+        changed = replace(segment, vectors=vectors)
+        built = [
+            self._build(manifest, segment, part, new.structure(segment.structure.kind, number))
+            for number, part in enumerate(parts_of(changed))
+        ]
         _copy_ledger(self.directory / segment.passages.file, new.passages, vectors)
         done.append(f"{new.folder}: holds the passages of segment {segment.number} from now on")
         return replace(
-            segment,
+            changed,
             number=new.number,
-            largest_norm=largest_norm,
+            largest_norm=max(norm for _, norm in built),
             passages=stored(self.directory, new.passages),
-            vectors=vectors,
-            structure=replace(segment.structure, file=stored(self.directory, path)),
+            structure=replace(segment.structure, files=tuple(file for file, _ in built)),
         )
 
     def _build(
-        self, manifest: Manifest, segment: Segment, files: Sequence[VectorFile], path: Path
-    ) -> float:
-        """Writes the structure of these vectors, as it was chosen; the largest norm."""
+        self, manifest: Manifest, segment: Segment, part: Part, path: Path
+    ) -> tuple[VectorFile, float]:
+        """Writes the structure of a part, as it was chosen; its file and the largest norm."""
         note = segment.structure
-        paths, rows = [self.directory / file.file for file in files], [file.rows for file in files]
+        choice = Choice(note.kind, note.factory, note.reason)
         task = f"building {note.kind}"
         with (
-            closing(VectorShards(paths, rows, manifest.width, manifest.vectors)) as vectors,
-            Progress(task, shown=self._progress, total=segment.rows) as bar,
+            closing(part_vectors(self.directory, part, manifest)) as vectors,
+            Progress(task, shown=self._progress, total=part.file.rows) as bar,
             omp_threads(self._threads),
         ):
-            filled = fill(
-                Choice(note.kind, note.factory, note.reason),
-                vectors,
-                lambda n, end: bar.advance(n, of=n, position=end),
-            )
-        write_index(filled.index, path)
-        return filled.largest_norm
+            built = build_structure(choice, vectors, path, bar)
+        file = asdict(stored(self.directory, path))
+        return VectorFile(rows=part.file.rows, **file), built.largest_norm
 
     def _put_back(self, path: Path, old: Path, file: StoredFile) -> None:
         make_folder(old.parent)
@@ -265,7 +272,7 @@ class Mender:
 
 def _key(segment: Segment) -> _Key:
     """What a segment is made of, whatever a commit has deleted from it."""
-    return (segment.passages, *segment.vectors, segment.structure.file)
+    return (segment.passages, *segment.vectors, *segment.structure.files)
 
 
 def _ledger(path: Path) -> list[Shard]:

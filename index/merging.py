@@ -79,9 +79,8 @@ def merge(
         return finish_segment(
             segment,
             ledger,
-            choice(ledger.rows),
+            choice,
             manifest.width,
-            vector_type=options.vectors,
-            threads=options.threads,
+            options,
             progress=progress,
         )

@@ -18,11 +18,12 @@ from ..data.lines import shown
 from ..durable import sha256_of
 from ..errors import DataError, RocketRankError
 from .manifest import Manifest, Segment, StoredFile, VectorFile
+from .parts import Part, part_vectors, parts_of
 from .passages import FIELDS, Shard
 from .progress import Progress
 from .selection import Selection
 from .structure import Structure, faiss_library, take_apart
-from .vectors import VectorShards, map_vectors, unpacked
+from .vectors import map_vectors, unpacked
 
 _BLOCK = 65_536
 _SEED = 20_240_301
@@ -56,12 +57,13 @@ def segment_problems(
             path = directory / file.file
             yield from _vector_problems(path, file, manifest, segment.largest_norm)
         bar.advance(file.rows, of=file.rows, position=None)
-    wrong = damage(directory, segment.structure.file)
-    if wrong:
-        cure = f"`rq repair {directory}` builds it again from the vectors"
-        yield f"{directory / segment.structure.file.file}: {wrong}: {cure}"
-    elif whole:
-        yield from _structure_problems(directory, manifest, segment, sample)
+    for part in parts_of(segment):
+        wrong = damage(directory, part.file)
+        if wrong:
+            cure = f"`rq repair {directory}` builds it again from the vectors"
+            yield f"{directory / part.file.file}: {wrong}: {cure}"
+        elif whole:
+            yield from _structure_problems(directory, manifest, segment, part, sample)
 
 
 def damage(directory: Path, file: StoredFile) -> str | None:
@@ -212,22 +214,20 @@ def _vector_problems(
 
 
 def _structure_problems(
-    directory: Path, manifest: Manifest, segment: Segment, sample: int
+    directory: Path, manifest: Manifest, segment: Segment, part: Part, sample: int
 ) -> Iterator[str]:
-    """Whether the FAISS structure holds the stored vectors, on a sample of them."""
-    path = directory / segment.structure.file.file
-    paths = [directory / file.file for file in segment.vectors]
-    counts = [file.rows for file in segment.vectors]
-    with closing(VectorShards(paths, counts, manifest.width, manifest.vectors)) as vectors:
-        rows = drawn_rows(segment.rows, sample)
+    """Whether the FAISS structure of a part holds the stored vectors, on a sample of them."""
+    path, count = directory / part.file.file, part.file.rows
+    with closing(part_vectors(directory, part, manifest)) as vectors:
+        rows = drawn_rows(count, sample)
         try:
-            structure = Structure(path, segment.rows, manifest.width, segment.structure.search)
+            structure = Structure(path, count, manifest.width, segment.structure.search)
             stored = vectors.gather(rows)
         except DataError as error:
             yield str(error)
             return
         if not structure.lossless:
-            depth = min(structure.first_depth(1), max(1, segment.rows // 8))
+            depth = min(structure.first_depth(1), max(1, count // 8))
             _, proposed = structure.search(stored, depth, 4)
             # An equal vector of another row will do; half of all allows for what was quantized.
             found = sum(

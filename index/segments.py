@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from ..data.records import Passage
 from ..errors import DataError
 from .manifest import Segment, StoredFile
+from .parts import parts_of
 from .passages import PassageReader
-from .search import SearchResult, nothing_found, search_selected
+from .search import SearchResult, merged, nothing_found, search_selected
 from .selection import Selection
 from .structure import Structure
-from .vectors import VectorShards, VectorType
+from .vectors import RowRange, VectorShards, VectorType
 
 _AT_ONCE = 1000
 """Passages in memory while all of a segment are read."""
@@ -108,13 +109,12 @@ class OpenSegment(StoredSegment):
         vector_type: VectorType = "float32",
     ) -> None:
         super().__init__(directory, segment, width, vector_type)
+        search = segment.structure.search
         try:
-            self._structure = Structure(
-                directory / segment.structure.file.file,
-                segment.rows,
-                width,
-                segment.structure.search,
-            )
+            self._parts = [
+                (part, Structure(directory / part.file.file, part.file.rows, width, search))
+                for part in parts_of(segment)
+            ]
         except BaseException:
             self.close()
             raise
@@ -131,9 +131,18 @@ class OpenSegment(StoredSegment):
             chosen = selection if self.live is None else selection & self.live
         if chosen is not None and not chosen.count:
             return nothing_found(len(queries), k)
-        return search_selected(
-            self._structure, self.vectors, self.segment.largest_norm, queries, k, chosen
-        )
+        norm = self.segment.largest_norm
+        if len(self._parts) == 1:
+            [(_, structure)] = self._parts
+            return search_selected(structure, self.vectors, norm, queries, k, chosen)
+        found = []
+        for part, structure in self._parts:
+            vectors = RowRange(self.vectors, part.start, part.stop)
+            inside = None if chosen is None else chosen.between(part.start, part.stop)
+            result = search_selected(structure, vectors, norm, queries, k, inside)
+            rows = np.where(result.rows >= 0, result.rows + part.start, -1)
+            found.append(SearchResult(rows, result.scores))
+        return merged(found, k)
 
     def matching(self, condition: str, parameters: Sequence[Any]) -> Selection:
         """The rows that meet an SQL condition over the columns of fields."""

@@ -56,6 +56,11 @@ class Selection:
         mask = np.unpackbits(self.bits, count=self.rows, bitorder="little")
         return np.flatnonzero(mask).astype(np.int64)
 
+    def between(self, start: int, stop: int) -> "Selection":
+        """The part in rows ``start`` … ``stop`` - 1, counted from 0."""
+        mask = np.unpackbits(self.bits, count=self.rows, bitorder="little").astype(bool)
+        return Selection.of_mask(mask[start:stop])
+
     def without(self, numbers: NDArray[np.int64]) -> "Selection":
         mask = np.unpackbits(self.bits, count=self.rows, bitorder="little").astype(bool)
         mask[numbers] = False

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..durable import explained_write, replacing
 from ..errors import DataError, MissingDependencyError, RocketRankError, UsageError
-from .kinds import KINDS, POINTS_PER_LIST, Choice
+from .kinds import KINDS, POINTS_PER_LIST, TRAINING_POINTS, Choice
 from .selection import Selection
 from .vectors import VectorShards
 
@@ -38,8 +38,6 @@ _UNSELECTIVE = ("IndexPQ", "IndexPQFastScan")
 """Structures that FAISS cannot search in a part of their rows."""
 _LINEAR = ("OPQMatrix", "RandomRotationMatrix", "RemapDimensionsTransform")
 """Transforms that keep inner products; PCA and L2norm change which passage is the best."""
-_TRAINING_POINTS = 16_384
-"""Enough for 256 centroids or a rotation; more makes their training slow and little better."""
 _EF_CONSTRUCTION = 128
 _SEED = 20_240_229
 
@@ -176,7 +174,7 @@ def _train(choice: Choice, index: Any, parts: Parts, vectors: VectorShards) -> N
         )
     rotation_quantizers = _bound_training(parts)
     lists = int(getattr(parts.inner, "nlist", 0))
-    wanted = max(_TRAINING_POINTS, (POINTS_PER_LIST + 11) * lists, 2 * required)
+    wanted = max(TRAINING_POINTS, (POINTS_PER_LIST + 11) * lists, 2 * required)
     count = min(len(vectors), wanted)
     chosen = np.random.default_rng(_SEED).choice(len(vectors), size=count, replace=False)
     sample = vectors.gather(np.sort(chosen))
@@ -217,13 +215,13 @@ def _bound_training(parts: Parts) -> list[tuple[Any, Any]]:
         if hasattr(parts.inner, "do_polysemous_training"):
             parts.inner.do_polysemous_training = False
         parts.inner.pq.cp.min_points_per_centroid = 1
-        parts.inner.pq.cp.max_points_per_centroid = _TRAINING_POINTS // 256
+        parts.inner.pq.cp.max_points_per_centroid = TRAINING_POINTS // 256
     quantizers = []
     for transform in parts.transforms:
         if type(transform).__name__ == "OPQMatrix":
             quantizer = faiss_library().ProductQuantizer(transform.d_out, transform.M, 8)
             quantizer.cp.min_points_per_centroid = 1
-            transform.max_train_points = _TRAINING_POINTS
+            transform.max_train_points = TRAINING_POINTS
             transform.niter, transform.niter_pq_0 = 8, 10
             transform.pq = quantizer
             quantizers.append((transform, quantizer))

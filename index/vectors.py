@@ -159,3 +159,20 @@ class VectorShards:
     def close(self) -> None:
         with self._lock:
             self._mapped.clear()
+
+
+class RowRange:
+    """The rows ``start`` … ``stop`` - 1 of vector files, counted from 0."""
+
+    def __init__(self, vectors: VectorShards, start: int, stop: int) -> None:
+        self.dim = vectors.dim
+        self._vectors = vectors
+        self._start = start
+        self._rows = stop - start
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As ``VectorShards.gather``."""
+        return self._vectors.gather(rows + self._start)

@@ -6,9 +6,11 @@ structure is made from the vector files, and a new commit of the index names the
 nobody reads it, and the next run of the same command goes on with it.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -27,10 +29,11 @@ from .manifest import (
     VectorFile,
     read_manifest_file,
 )
+from .parts import cut
 from .passages import FIELDS, PURPOSE, Ledger
 from .progress import Progress
 from .structure import fill, omp_threads, write_index
-from .vectors import VECTOR_TYPES, VectorShards, VectorType
+from .vectors import VECTOR_TYPES, VectorShards
 
 
 def check_options(options: BuildOptions) -> None:
@@ -42,6 +45,8 @@ def check_options(options: BuildOptions) -> None:
     if options.vectors not in VECTOR_TYPES:
         kinds = ", ".join(VECTOR_TYPES)
         raise UsageError(f"vectors ({options.vectors!r}) must be one of {kinds}")
+    if options.memory is not None and options.memory < 1:
+        raise UsageError(f"memory ({options.memory}) must be at least 1 byte")
     if not 0 <= options.wait < float("inf"):
         raise UsageError(f"wait ({options.wait}) must be 0 seconds or more")
 
@@ -137,28 +142,37 @@ def _new_ledger(segment: SegmentFolder, settings: dict[str, str]) -> Ledger:
 def finish_segment(
     segment: SegmentFolder,
     ledger: Ledger,
-    choice: Choice,
+    choice: Callable[[int], Choice],
     width: int,
+    options: BuildOptions,
     *,
-    vector_type: VectorType,
-    threads: int | None,
     progress: bool,
 ) -> Segment:
-    """Makes the FAISS structure of the encoded shards; what is left to do is to commit."""
+    """Makes the FAISS structure of the encoded shards; what is left to do is to commit.
+
+    ``choice`` gives the structure for a number of vectors.
+    """
     paths = [segment.vector_file(shard.number) for shard in ledger.shards]
-    vectors = VectorShards(paths, [shard.rows for shard in ledger.shards], width, vector_type)
-    faiss_file = segment.structure(choice.kind)
-    task = f"building {choice.kind}"
-    with Progress(task, shown=progress, total=ledger.rows) as bar, omp_threads(threads):
-        filled = fill(choice, vectors, lambda n, end: bar.advance(n, of=n, position=end))
-    write_index(filled.index, faiss_file)
+    rows = [shard.rows for shard in ledger.shards]
+    runs, chosen = cut(rows, choice, width, options.memory)
+    files, largest_norm = [], 0.0
+    task = f"building {chosen.kind}"
+    with Progress(task, shown=progress, total=ledger.rows) as bar, omp_threads(options.threads):
+        for part, run in enumerate(runs):
+            vectors = VectorShards(
+                [paths[each] for each in run], [rows[each] for each in run], width, options.vectors
+            )
+            path = segment.structure(chosen.kind, part)
+            built = build_structure(chosen, vectors, path, bar)
+            files.append(VectorFile(rows=len(vectors), **asdict(stored(segment.directory, path))))
+            largest_norm = max(largest_norm, built.largest_norm)
     ledger.mark_complete()
     directory = segment.directory
     return Segment(
         number=segment.number,
         rows=ledger.rows,
         count=ledger.rows,
-        largest_norm=filled.largest_norm,
+        largest_norm=largest_norm,
         passages=stored(directory, segment.passages),
         vectors=tuple(
             VectorFile(
@@ -170,14 +184,28 @@ def finish_segment(
             for path, shard in zip(paths, ledger.shards, strict=True)
         ),
         structure=StructureNote(
-            kind=choice.kind,
-            factory=choice.factory,
-            reason=choice.reason,
-            search=filled.search,
-            file=stored(directory, faiss_file),
+            kind=chosen.kind,
+            factory=chosen.factory,
+            reason=chosen.reason,
+            search=built.search,
+            files=tuple(files),
         ),
         live=None,
     )
+
+
+class Built(NamedTuple):
+    """How a structure that was written is searched, and the norm of its longest vector."""
+
+    search: dict[str, int]
+    largest_norm: float
+
+
+def build_structure(choice: Choice, vectors: VectorShards, path: Path, bar: Progress) -> Built:
+    """Makes and writes the structure of ``vectors``; nothing of it stays in memory."""
+    filled = fill(choice, vectors, lambda n, _: bar.advance(n, of=n, position=None))
+    write_index(filled.index, path)
+    return Built(filled.search, filled.largest_norm)
 
 
 def stored(directory: Path, path: Path) -> StoredFile:

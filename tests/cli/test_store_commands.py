@@ -232,3 +232,17 @@ def test_what_needs_no_model_loads_no_library_for_models_or_faiss(
     code, *loaded = done.stdout.splitlines()[-1].split()
     assert code == "0", done.stderr
     assert set(loaded) & HEAVY == set()
+
+
+@pytest.mark.parametrize("size", ["8 bits", "", "-1GB", "1e9"])
+def test_a_size_that_is_none_is_refused_with_examples(run: Run, hashed: Path, size: str) -> None:
+    refused = run("compact", hashed, "--memory", size)
+    expected = f"--memory ({size}) must be a size such as 8GiB or 500MB"
+    assert (refused.code, expected in sentence(refused)) == (2, True)
+
+
+@pytest.mark.parametrize("size", ["1KB", "1000", "0.9KiB", "1kb"])
+def test_a_size_is_read_in_thousands_or_in_powers_of_two(run: Run, hashed: Path, size: str) -> None:
+    run("delete", "doc-0", "--index", hashed)
+    refused = run("compact", hashed, "--memory", size, "--kind", "ivf")
+    assert "memory (0 MiB) must be at least 401 MiB to build ivf" in sentence(refused)

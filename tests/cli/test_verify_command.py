@@ -32,7 +32,7 @@ def test_a_whole_index_passes(run: Run, hashed: Path) -> None:
 
 
 def test_a_turned_byte_is_found_with_its_file_and_exit_code_1(run: Run, hashed: Path) -> None:
-    path = damage(hashed, committed_manifest(hashed).segments[0].structure.file)
+    path = damage(hashed, committed_manifest(hashed).segments[0].structure.files[0])
     done = run("verify", hashed, "--no-model")
     assert done.code == 1
     assert f"problem: {path}: expected SHA-256" in done.out
@@ -67,7 +67,7 @@ def test_a_damaged_manifest_is_found_without_opening_a_model(run: Run, hashed: P
 
 
 def test_a_structure_is_made_again_without_the_model(run: Run, hashed: Path) -> None:
-    damage(hashed, committed_manifest(hashed).segments[0].structure.file)
+    damage(hashed, committed_manifest(hashed).segments[0].structure.files[0])
     done = run("repair", hashed)
     assert (done.code, done.err) == (0, "")
     assert run("verify", hashed, "--no-model").code == 0

@@ -98,11 +98,10 @@ def refresh(directory: Path, change: Callable[[Segment], Segment] = lambda each:
     segment = replace(
         segment,
         passages=_as_it_is(directory, segment.passages),
-        vectors=tuple(
-            VectorFile(rows=each.rows, **vars(_as_it_is(directory, each)))
-            for each in segment.vectors
+        vectors=_rows_as_they_are(directory, segment.vectors),
+        structure=replace(
+            segment.structure, files=_rows_as_they_are(directory, segment.structure.files)
         ),
-        structure=replace(segment.structure, file=_as_it_is(directory, segment.structure.file)),
         live=segment.live and _as_it_is(directory, segment.live),
     )
     manifest = replace(manifest, segments=(segment, *manifest.segments[1:]))
@@ -110,6 +109,10 @@ def refresh(directory: Path, change: Callable[[Segment], Segment] = lambda each:
     shutil.rmtree(directory / "snapshots", ignore_errors=True)
     commit(directory, manifest)
     return manifest
+
+
+def _rows_as_they_are(directory: Path, files: tuple[VectorFile, ...]) -> tuple[VectorFile, ...]:
+    return tuple(VectorFile(rows=each.rows, **vars(_as_it_is(directory, each))) for each in files)
 
 
 def _as_it_is(directory: Path, file: StoredFile) -> StoredFile:
@@ -156,7 +159,7 @@ def make_format_1(directory: Path) -> None:
                     for number, file in enumerate(kept["vectors"])
                 ],
                 "largest_norm": kept["largest_norm"],
-                "faiss": moved(structure["file"], "faiss/flat.faiss"),
+                "faiss": moved(structure["files"][0], "faiss/flat.faiss"),
             }
         ],
     }

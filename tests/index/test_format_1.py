@@ -29,8 +29,8 @@ def directory(tmp_path: Path) -> Path:
     build(new, sentences(25))
     manifest = orjson.loads((new / "manifest.json").read_bytes())
     [segment] = manifest["segments"]
-    structure, faiss = dict(segment["structure"]), segment["structure"]["file"]
-    del structure["file"]
+    structure = dict(segment["structure"])
+    [faiss] = structure.pop("files")
     old.mkdir()
     for name in ("vectors-2", "faiss-2"):
         (old / name).mkdir()

@@ -124,7 +124,7 @@ def test_a_structure_that_gets_other_bytes_is_a_new_file_in_a_new_commit(directo
     assert report.commit == 5 and report.left == ()
     manifest = committed_manifest(directory)
     assert manifest.change == "repair"
-    assert manifest.segments[0].structure.file.file == SEGMENT + "flatx.faiss"
+    assert manifest.segments[0].structure.files[0].file == SEGMENT + "flatx.faiss"
     assert not path.exists()  # the earlier commit names the new file too
     assert verify_index(directory).problems == ()
     assert found(directory) == results

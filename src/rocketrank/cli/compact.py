@@ -24,6 +24,7 @@ def compact(
             show_default="the kind the index has",
         ),
     ] = None,
+    memory: options.Memory = None,
     wait: options.Wait = 0,
     threads: options.Threads = None,
 ) -> None:
@@ -38,7 +39,7 @@ def compact(
     from ..index import compact as compact_index
 
     before, size = committed_manifest(directory), folder_size(directory)
-    change = ChangeOptions(threads=threads, wait=wait)
+    change = ChangeOptions(threads=threads, wait=wait, memory=memory)
     report = compact_index(directory, change, kind=kind, progress=sys.stderr.isatty())
     manifest = committed_manifest(directory)
     if report.commit == before.commit:

@@ -51,6 +51,7 @@ def index(
         bool, typer.Option("--overwrite", help="Replace an index that is in DIR.")
     ] = False,
     shard_size: options.ShardSize = 4096,
+    memory: options.Memory = None,
     wait: options.Wait = 0,
     device: options.Device = "cpu",
     precision: options.Precision = "auto",
@@ -87,6 +88,7 @@ def index(
         vectors=vectors,
         fields=columns,
         wait=wait,
+        memory=memory,
     )
     report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
     for line in _summary(report, encoder.truncated_passages):

@@ -37,7 +37,7 @@ def _facts(directory: Path, manifest: "Manifest") -> dict[str, Any]:
     sizes = {
         "passages": sum(segment.passages.bytes for segment in segments),
         "vectors": sum(file.bytes for segment in segments for file in segment.vectors),
-        "structures": sum(segment.structure.file.bytes for segment in segments),
+        "structures": sum(file.bytes for segment in segments for file in segment.structure.files),
         "deletions": sum(segment.live.bytes for segment in segments if segment.live),
     }
     return {

@@ -1,6 +1,7 @@
 """Options that several commands share, declared once so that they read the same everywhere."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,15 @@ def _checked_wait(seconds: float) -> float:
     if not 0 <= seconds < math.inf:
         raise UsageError(f"--wait ({seconds}) must be a number of seconds, 0 or more")
     return seconds
+
+
+def _size(text: str) -> int:
+    """Bytes of a size such as 8GiB, 500MB or 1000000000."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--memory ({text}) must be a size such as 8GiB or 500MB")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** ("KMGT".find(match[2].upper()) + 1 if match[2] else 0))
 
 
 Device = Annotated[
@@ -87,6 +97,17 @@ Wait = Annotated[
         metavar="SECONDS",
         callback=_checked_wait,
         help="How long to wait while another process is writing the index.",
+    ),
+]
+
+Memory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        parser=_size,
+        help="What building the structure may take, such as 8GiB; a larger one is built in parts.",
+        show_default="no bound",
     ),
 ]
 
