@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 
 from ..data.lines import shown
 from ..data.records import Passage
-from ..errors import DataError, UsageError
+from ..errors import DataError
 from .build import with_a_first_one
-from .commits import commit, next_commit, remove_unused
+from .commits import commit, commit_numbers, next_commit, remove_unused, snapshots
 from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader, fill_segment
 from .kinds import choose, choose_added
 from .manifest import Manifest, Segment
@@ -28,6 +28,7 @@ from .segments import StoredSegment
 from .structure import check_kind
 from .transaction import Stored, writing
 from .writing import (
+    check_encoder,
     check_options,
     finish_segment,
     now,
@@ -95,7 +96,7 @@ def add_passages(
     with ExitStack() as stack:
         before = stack.enter_context(writing(directory, options.wait))
         build = _build_options(before.manifest, options)
-        _check_encoder(before, encoder)
+        check_encoder(directory, before.manifest, encoder)
         judge = _Judge(before, update=update, insert=options.missing == "allowed")
         passages = with_a_first_one(corpus)
         segment = unfinished_segment(directory, before.manifest, ("add",))
@@ -199,7 +200,9 @@ def compact(
                 progress=progress,
             )
             segments = [merged]
-        if segments != manifest.segments or wanted != manifest.kind:
+        earlier = set(commit_numbers(directory)) - {*snapshots(directory).values()}
+        forgets = bool(earlier - {manifest.commit})
+        if segments != manifest.segments or wanted != manifest.kind or forgets:
             number = next_commit(directory, manifest)
             manifest = replace(
                 _next(before, "compact", number, segments), kind=wanted, history_from=number
@@ -305,22 +308,14 @@ def _build_options(manifest: Manifest | None, options: ChangeOptions) -> BuildOp
     return build
 
 
-def _check_encoder(before: Stored, encoder: PassageEncoder) -> None:
-    model = before.manifest.model
-    if encoder.fingerprint != model.fingerprint:
-        raise UsageError(
-            f"{before.directory}: was filled by model {model.name} (fingerprint "
-            f"{model.fingerprint[:12]}), and this command has {encoder.name} (fingerprint "
-            f"{encoder.fingerprint[:12]}), whose vectors cannot be compared with those: use the "
-            "index's own model"
-        )
-
-
 def _is_of_kind(manifest: Manifest, kind: str, memory: int | None) -> bool:
-    """Whether building the one segment's structure again would give what it has."""
+    """Whether building the one segment's structure again would give what it has.
+
+    In how many parts matters only where a bound is given.
+    """
     [segment] = manifest.segments
-    rows = [file.rows for file in segment.vectors]
-    dim = manifest.width
+    rows, dim, has = [file.rows for file in segment.vectors], manifest.width, segment.structure
+    if memory is None and len(has.files) > 1:
+        return has.kind == choose(kind, segment.count, dim).kind
     runs, choice = cut(rows, lambda count: choose(kind, count, dim), dim, memory)
-    structure = segment.structure
-    return len(runs) == len(structure.files) and structure.factory == choice.factory
+    return len(runs) == len(has.files) and has.factory == choice.factory

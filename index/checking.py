@@ -24,6 +24,7 @@ from .progress import Progress
 from .reader import committed_manifest
 from .segment_checks import drawn_rows, segment_problems
 from .segments import StoredSegment, size_problem
+from .writing import check_encoder
 
 SAME = 0.999
 """The least cosine of a passage encoded again; bf16 in place of fp32 moves it by less than that."""
@@ -130,17 +131,6 @@ def read_snapshots(directory: Path) -> tuple[dict[str, int], list[Path]]:
         except FileNotFoundError:  # dropped meanwhile
             continue
     return named, damaged
-
-
-def check_encoder(directory: Path, manifest: Manifest, encoder: PassageEncoder) -> None:
-    """UsageError for another model than the one that filled the index."""
-    model = manifest.model
-    if (encoder.fingerprint, encoder.dim) != (model.fingerprint, manifest.width):
-        raise UsageError(
-            f"{directory}: was filled by model {model.name} (fingerprint {model.fingerprint[:12]}, "
-            f"width {manifest.width}), and this command has {encoder.name} (fingerprint "
-            f"{encoder.fingerprint[:12]}, width {encoder.dim}): use the index's own model"
-        )
 
 
 def _held(directory: Path) -> tuple[Manifest, HeldCommit, list[str]]:

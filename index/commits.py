@@ -147,7 +147,7 @@ def find_commit(directory: Path, which: str) -> Manifest:
     """
     current = read_manifest(directory)
     last = current.commit if current else 0
-    if which.isascii() and which.isdigit():
+    if which.isascii() and which.isdigit() and len(which) < 19:
         number = int(which)
     else:
         named = snapshots(directory)
@@ -175,7 +175,11 @@ def remove_unused(
     Only the holder of the write lock may call this. An unfinished segment of a whole index stays,
     so that ``rq index`` goes on with it, unless that is what has ``finished``.
     """
-    kept = list(_kept(directory, current))
+    try:
+        kept = list(_kept(directory, current))
+    except RocketRankError as error:  # what was committed stays committed
+        _log.warning("%s; nothing is removed for now", error)
+        return
     damaged = [each for each, manifest in kept if manifest is None]
     if damaged:
         _log.warning(

@@ -1,6 +1,7 @@
 """Filling a segment shard by shard, and recognising the shards that an earlier run committed."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,16 +161,16 @@ class ShardReader:
         rows: dict[str, int] = {}
         digest, size = hashlib.sha256(), 0
         for passage in self._passages:
+            stored = self._storable(passage)
             row = self._first_row_of(passage.id, rows, first_row)
             if row is not None:
                 self._skip_or_refuse(passage.id, row)
                 continue
-            stored = self._storable(passage)
+            rows[passage.id] = first_row + len(passages)
             if self._wanted and not self._wanted(passage, stored, self.corpus.location):
                 continue
             digest.update(stored)
             size += len(stored)
-            rows[passage.id] = first_row + len(passages)
             passages.append(passage)
             locations.append(self.corpus.location)
             if len(passages) == self._options.shard_size or size >= _SHARD_BYTES:
@@ -197,8 +198,8 @@ class ShardReader:
             value = passage.metadata.get(name)
             if not _can_be_compared(value):
                 raise DataError(
-                    f"{self.corpus.location}: expected a text, a number of 64 bits or a truth "
-                    f"value in field {name!r} of passage {passage.id!r}, found "
+                    f"{self.corpus.location}: expected a text, a finite number of 64 bits or a "
+                    f"truth value in field {name!r} of passage {passage.id!r}, found "
                     f"{type(value).__name__} {shown(str(value))}: mend this line, or leave the "
                     "field out of --fields"
                 )
@@ -215,7 +216,9 @@ def _can_be_compared(value: object) -> bool:
     """Whether SQLite compares it as its type suggests; a bool is 0 or 1 there."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return value is None or isinstance(value, str | float)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str)
 
 
 def fill_segment(

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,8 @@ def locked(directory: Path, *, wait: float = 0) -> Iterator[None]:
     Another writer is waited for, up to ``wait`` seconds. The lock file stays, because removing it
     would let two processes lock two different files.
     """
+    if not 0 <= wait < float("inf"):
+        raise UsageError(f"wait ({wait}) must be a number of seconds, 0 or more")
     path = directory / LOCK
     with explained_write(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -132,6 +134,9 @@ def locked(directory: Path, *, wait: float = 0) -> Iterator[None]:
             time.sleep(0.02)
         yield
     finally:
+        # A process that was forked meanwhile holds the descriptor too, and with it the lock.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

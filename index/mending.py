@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ..durable import PARTIAL, explained_write, make_folder, put_in_place
 from ..errors import DataError, RocketRankError
-from .checking import check_encoder
 from .encoding import Encoded, PassageEncoder
 from .kinds import Choice
 from .layout import SegmentFolder, relative, remove_files, segment_numbers
@@ -25,7 +24,7 @@ from .progress import Progress
 from .segment_checks import damage, read_only
 from .structure import omp_threads
 from .vectors import LARGEST_NORM, VectorType, write_vectors
-from .writing import build_structure, stored
+from .writing import build_structure, check_encoder, stored
 
 _Key = tuple[StoredFile, ...]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UsageError
-from .kinds import Choice, training_points
+from .kinds import KINDS, Choice, choose, training_points
 from .manifest import Manifest, Segment, VectorFile
 from .vectors import VectorShards
 
@@ -62,23 +62,45 @@ def cut(
     whole = choice(total)
     if memory is None or memory_of(whole, total, dim) <= memory:
         return [range(len(rows))], whole
-    least = memory_of(whole, min(total, _ROWS_AT_LEAST), dim)
-    if least > memory:
+    most = _rows_within(memory, whole, total, dim)
+    if max(rows) > most or most < min(total, _ROWS_AT_LEAST):
+        least = memory_of(whole, max(*rows, min(total, _ROWS_AT_LEAST)), dim)
         raise UsageError(
             f"memory ({memory >> 20} MiB) must be at least {-(-least // (1 << 20))} MiB to build "
-            f"{whole.kind} for vectors of width {dim}: allow more, or choose another kind"
+            f"{whole.kind} for vectors of width {dim} in files of up to {max(rows):,}: allow more, "
+            "or choose another kind"
         )
-    count = 2
-    while memory_of(whole, -(-total // count) + max(rows), dim) > memory:
-        count += 1
-    runs = _runs(rows, count)
+    runs = _runs(rows, most)
     largest = max(sum(rows[number] for number in run) for run in runs)
-    part = choice(largest)
+    # Of the kind that was chosen for all: by its own size a part might be of another.
+    part = choose(whole.kind, largest, dim) if whole.kind in KINDS else whole
     reason = f"{whole.reason}; in {len(runs)} parts, to be built within {memory >> 20} MiB"
     return runs, Choice(part.kind, part.factory, reason)
 
 
-def _runs(rows: Sequence[int], count: int) -> list[range]:
+def _rows_within(memory: int, choice: Choice, total: int, dim: int) -> int:
+    """The most vectors whose structure can be built within ``memory``, by bisection."""
+    low, high = 0, total
+    while low < high:
+        middle = (low + high + 1) // 2
+        if memory_of(choice, middle, dim) <= memory:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _runs(rows: Sequence[int], most: int) -> list[range]:
+    """Runs of about equal size with at most ``most`` rows each; no file has more than that."""
+    count = -(-sum(rows) // most)
+    while True:
+        runs = _divided(rows, count)
+        if max(sum(rows[number] for number in run) for run in runs) <= most:
+            return runs
+        count += 1
+
+
+def _divided(rows: Sequence[int], count: int) -> list[range]:
     """``count`` runs of about equal numbers of rows, or fewer where there are fewer files."""
     runs: list[range] = []
     total, first, done = sum(rows), 0, 0

@@ -235,10 +235,6 @@ class PassageReader:
         found = self._select("SELECT max(row) FROM passages", ())
         return 0 if found[0][0] is None else int(found[0][0]) + 1
 
-    def full_count(self) -> int:
-        """Passages stored, counted one by one."""
-        return int(self._select("SELECT count(*) FROM passages", ())[0][0])
-
     def passages(self, rows: Sequence[int]) -> list[Passage]:
         """The passages at ``rows``, in that order."""
         wanted = [int(row) for row in rows]
@@ -273,8 +269,10 @@ class PassageReader:
 
     def matching(self, condition: str, parameters: Sequence[Any]) -> NDArray[np.int64]:
         """The rows whose columns ``field_0``, ``field_1``, … meet an SQL ``condition``, rising."""
-        found = self._select(f"SELECT row FROM fields WHERE {condition}", tuple(parameters))
-        return np.sort(np.array([row for (row,) in found], dtype=np.int64))
+        select = f"SELECT row FROM fields WHERE {condition}"
+        with self._explained():
+            cursor = self._connection().execute(select, tuple(parameters))
+            return np.sort(np.fromiter((row for (row,) in cursor), dtype=np.int64))
 
     def close(self) -> None:
         with self._lock:
@@ -299,8 +297,18 @@ class PassageReader:
         return Passage(passage_id, text, title, fields)
 
     def _select(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
-        try:
+        with self._explained():
             return list(self._connection().execute(statement, parameters))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (UnicodeEncodeError, OverflowError, sqlite3.ProgrammingError) as error:
+            raise UsageError(
+                f"expected ids that are texts of UTF-8, found others ({error}): give the ids that "
+                "the passages have"
+            ) from error
         except sqlite3.Error as error:
             raise DataError(
                 f"{self._path}: expected the passages of an index, found a file that cannot be "

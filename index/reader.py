@@ -15,11 +15,14 @@ from .layout import MANIFEST, segment_numbers
 from .manifest import Manifest
 from .search import SearchResult, merged, nothing_found
 from .segments import OpenSegment
+from .selection import Selection
 from .structure import omp_threads
 from .vectors import LARGEST_NORM
 from .where import Condition
 
 _ATTEMPTS = 10
+_REMEMBERED = 3
+"""Conditions, beside the last one, whose rows are kept."""
 
 
 class Index:
@@ -41,6 +44,8 @@ class Index:
         self.manifest = manifest
         self._threads = threads
         self._held = held
+        self._closed = False
+        self._selected: dict[str, list[Selection]] = {}
         self._segments: list[OpenSegment] = []
         try:
             for segment in manifest.segments:
@@ -117,12 +122,12 @@ class Index:
         UsageError for queries that do not fit the index and conditions that cannot be read.
         """
         self._check(queries, k)
-        condition = self.check_where(where)
+        selected = self._selections(where)
         queries = np.ascontiguousarray(queries)
         found = [nothing_found(len(queries), k)]
         with omp_threads(self._threads):
-            for start, segment in zip(self._starts, self._segments, strict=False):
-                chosen = segment.matching(condition.sql, condition.values) if condition else None
+            for number, segment in enumerate(self._segments):
+                start, chosen = self._starts[number], selected[number] if selected else None
                 result = segment.search(queries, k, chosen)
                 rows = np.where(result.rows >= 0, result.rows + start, -1)
                 found.append(SearchResult(rows, result.scores))
@@ -131,6 +136,17 @@ class Index:
     def check_where(self, where: str | None) -> Condition | None:
         """The condition that ``where`` says; UsageError for one that cannot be read."""
         return None if where is None else Condition(where, self.manifest.fields)
+
+    def _selections(self, where: str | None) -> list[Selection] | None:
+        """What meets the condition in each segment; the last few conditions are remembered."""
+        condition = self.check_where(where)
+        if condition is None or where is None:
+            return None
+        found = self._selected.get(where)
+        if found is None:
+            found = [each.matching(condition.sql, condition.values) for each in self._segments]
+            self._selected = {**dict(list(self._selected.items())[-_REMEMBERED:]), where: found}
+        return found
 
     def opened_again(self) -> Self:
         """The index as it is now. This one stays open for those who still read it."""
@@ -146,6 +162,7 @@ class Index:
 
     def passages(self, rows: Sequence[int]) -> list[Passage]:
         """The passages at ``rows``, in that order. UsageError for a row that is none."""
+        self._check_open()
         wanted = np.asarray(rows, dtype=np.int64)
         if len(self._segments) == 1:
             return self._segments[0].passages.passages(wanted.tolist())
@@ -167,6 +184,7 @@ class Index:
 
     def passages_by_id(self, ids: Sequence[str]) -> list[Passage]:
         """The passages with these external ids, in that order. Raises as ``check_ids``."""
+        self._check_open()
         found: dict[str, Passage] = {}
         for segment in self._segments:
             found |= segment.passages_by_id(ids)
@@ -194,13 +212,19 @@ class Index:
             yield from segment.live_passages()
 
     def close(self) -> None:
-        """Gives the files back; passages cannot be read afterwards."""
+        """Gives the files back; the index can be neither searched nor read afterwards."""
+        self._closed = True
         for segment in self._segments:
             segment.close()
         if self._held:
             self._held.close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self.directory}: this index was closed: open it again")
+
     def _check(self, queries: NDArray[Any], k: int) -> None:
+        self._check_open()
         if k < 1:
             raise UsageError(f"k ({k}) must be at least 1")
         if queries.ndim != 2:

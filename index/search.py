@@ -97,7 +97,7 @@ def search_selected(
     few = selection.count <= max(_SCANNED, len(vectors) // _SCANNED_SHARE)
     if few or not structure.selects:
         return _scan(vectors, largest_norm, queries, k, selection)
-    effort = -(-len(vectors) // selection.count)
+    effort = max(1, round(len(vectors) / selection.count))
     return search_exactly(structure, vectors, largest_norm, queries, k, selection, effort)
 
 
@@ -141,7 +141,7 @@ def search_exactly(
                     unsettled.append(number)
         pending = np.array(unsettled, dtype=np.int64)
         depth, effort = depth * _WIDENING, effort * _WIDENING
-    every = np.arange(total) if selection is None else selection.numbers
+    every = np.arange(total) if selection is None or not len(pending) else selection.numbers
     for number in pending:
         parts = [every[i : i + _BLOCK] for i in range(0, total, _BLOCK)]
         scores = np.concatenate([score(vectors.gather(each), queries[number]) for each in parts])
@@ -159,8 +159,9 @@ def _scan(
 ) -> SearchResult:
     """The ``k`` best of the selected rows, read block by block whatever the structure is."""
     result = nothing_found(len(queries), k)
-    for start in range(0, selection.count, _BLOCK):
-        numbers = selection.numbers[start : start + _BLOCK]
+    every = selection.numbers
+    for start in range(0, len(every), _BLOCK):
+        numbers = every[start : start + _BLOCK]
         block = Gathered(vectors.gather(numbers))
         flat = FlatStructure(block.vectors)
         found = search_exactly(flat, block, largest_norm, queries, k)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
+_BITS_SET = np.array([value.bit_count() for value in range(256)], dtype=np.uint8)
+
 
 class Selection:
     """A set of rows 0 … ``rows`` - 1 as bits, the lowest of a byte first, as FAISS reads them."""
@@ -48,9 +50,9 @@ class Selection:
 
     @cached_property
     def count(self) -> int:
-        return len(self.numbers)
+        return int(_BITS_SET[self.bits].sum(dtype=np.int64))
 
-    @cached_property
+    @property
     def numbers(self) -> NDArray[np.int64]:
         """The rows, rising."""
         mask = np.unpackbits(self.bits, count=self.rows, bitorder="little")

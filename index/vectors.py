@@ -6,6 +6,7 @@ scores are taken of it. Scales have 16 bits of mantissa, so that codes times sca
 float32 and a vector that is read and stored again has the same bytes.
 """
 
+import errno
 import hashlib
 import io
 import resource
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..durable import write_durably
-from ..errors import DataError, UsageError
+from ..errors import DataError, RocketRankError, UsageError
 
 LARGEST_NORM = 1e18
 """Above it squares leave float32's range, and inner products become infinite or NaN."""
@@ -82,7 +83,17 @@ def map_vectors(
     """The file's vectors as they are stored, read from disk only where they are touched."""
     try:
         mapped = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise RocketRankError(
+                f"{path}: cannot be opened ({error.strerror}): allow more open files (ulimit -n), "
+                "or make fewer files with rq compact"
+            ) from error
+        raise DataError(
+            f"{path}: expected a file of {rows} vectors, found one that cannot be read "
+            f"({error.strerror or error}): check permissions, or run `rq repair`"
+        ) from error
+    except (ValueError, EOFError) as error:
         raise DataError(
             f"{path}: expected a file of {rows} vectors, found one that cannot be read ({error}): "
             "build the index again with --overwrite"
@@ -149,11 +160,12 @@ class VectorShards:
     def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the vectors at ``rows`` (m,) → (m, dim)."""
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(numbers, kind="stable")
+        ends = np.flatnonzero(np.diff(numbers[order])) + 1
         found: NDArray[np.float32] = np.empty((len(rows), self.dim), dtype=np.float32)
-        for number in np.unique(numbers):
-            here = numbers == number
-            stored = self._stored(int(number))
-            found[here] = unpacked(stored[rows[here] - self._starts[number]])
+        for here in np.split(order, ends) if len(rows) else []:
+            number = int(numbers[here[0]])
+            found[here] = unpacked(self._stored(number)[rows[here] - self._starts[number]])
         return found
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import orjson
 from ..durable import explained_write, fsync, make_folder, sha256_of
 from ..errors import DataError, UsageError
 from .commits import commit_file, commit_numbers, purpose_of
-from .encoding import BuildOptions, VectorSource
+from .encoding import BuildOptions, PassageEncoder, VectorSource
 from .kinds import Choice
 from .layout import SegmentFolder, relative, segment_numbers
 from .manifest import (
@@ -47,8 +47,18 @@ def check_options(options: BuildOptions) -> None:
         raise UsageError(f"vectors ({options.vectors!r}) must be one of {kinds}")
     if options.memory is not None and options.memory < 1:
         raise UsageError(f"memory ({options.memory}) must be at least 1 byte")
-    if not 0 <= options.wait < float("inf"):
-        raise UsageError(f"wait ({options.wait}) must be 0 seconds or more")
+
+
+def check_encoder(directory: Path, manifest: Manifest, encoder: PassageEncoder) -> None:
+    """UsageError for another model than the one that filled the index."""
+    model = manifest.model
+    if (encoder.fingerprint, encoder.dim) != (model.fingerprint, manifest.width):
+        raise UsageError(
+            f"{directory}: was filled by model {model.name} (fingerprint {model.fingerprint[:12]}, "
+            f"width {manifest.width}), and this command has {encoder.name} (fingerprint "
+            f"{encoder.fingerprint[:12]}, width {encoder.dim}), whose vectors cannot be compared "
+            "with those: use the index's own model"
+        )
 
 
 def settings_of(purpose: str, source: VectorSource, options: BuildOptions) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Changing an index through the engine that searches it, and searching it with a filter."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from rocketrank import SearchEngine
 from rocketrank.data.records import Passage
-from rocketrank.errors import DataError, UsageError
+from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.index import BuildOptions, Index, PassageList, build_index
 
 from .index.small_index import HashingEncoder
@@ -109,3 +110,33 @@ def test_one_text_is_no_list_of_ids(engine: SearchEngine) -> None:
 def test_a_dictionary_is_no_passage(engine: SearchEngine) -> None:
     with pytest.raises(UsageError, match="passage 1 of 1: expected a Passage, found dict"):
         engine.add([{"id": "x", "text": "y"}])  # type: ignore[list-item]
+
+
+def test_an_index_that_was_built_anew_with_another_model_is_not_changed(
+    engine: SearchEngine,
+) -> None:
+    directory = engine.index.directory  # type: ignore[attr-defined]
+    other = HashingEncoder(dim=64, fingerprint="b" * 64)
+    build_index(directory, PassageList(COLOURS), other, BuildOptions(overwrite=True))
+    with pytest.raises(RocketRankError, match="the index was built with another model"):
+        engine.delete(["red"])
+    with Index.open(directory) as index:
+        assert len(index) == 3
+
+
+def test_changes_of_several_threads_are_all_seen_by_the_engine(engine: SearchEngine) -> None:
+    def add(number: int) -> None:
+        engine.add([Passage(f"new-{number}", f"passage {number}")])
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(engine.index) == 7
+
+
+def test_a_closed_engine_says_so(engine: SearchEngine) -> None:
+    engine.close()
+    with pytest.raises(UsageError, match="this index was closed: open it again"):
+        engine.search("red apple")

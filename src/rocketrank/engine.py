@@ -1,6 +1,8 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -82,17 +84,12 @@ class SearchEngine:
         *,
         fusion: float | None = None,
     ) -> None:
-        if retriever.fingerprint != index.fingerprint:
-            raise RocketRankError(
-                f"the index was built with another model ({index.model_name}, fingerprint "
-                f"{index.fingerprint[:12]}) than {retriever.name} (fingerprint "
-                f"{retriever.fingerprint[:12]}), and vectors of two models cannot be compared: "
-                "search with the index's own model or build the index again"
-            )
+        _check_model(index, retriever)
         self.index = index
         self.retriever = retriever
         self.reranker = reranker
         self.fusion = fusion
+        self._changing = threading.Lock()
 
     @classmethod
     def open(
@@ -261,6 +258,9 @@ class SearchEngine:
     def add(self, passages: Sequence[Passage]) -> "ChangeReport":
         """Adds passages to the index, all or none, and searches them from now on.
 
+        They are encoded as this engine computes: open it with ``precision="fp32"`` to keep an index
+        exact that was filled so.
+
         Those that are there word for word are left as they are. Raises DataError where an id is
         another passage's, UsageError where the retriever cannot encode passages.
         """
@@ -283,9 +283,8 @@ class SearchEngine:
         if isinstance(ids, str):
             raise UsageError("expected a list of ids, found one text: write [id]")
         options = ChangeOptions(missing="allowed" if ignore_missing else "error")
-        report = delete_passages(self._folder(), ids, options)
-        self._open_again()
-        return report
+        with self._changing_index() as directory:
+            return delete_passages(directory, ids, options)
 
     def _add(self, passages: Sequence[Passage], *, update: bool, insert: bool) -> "ChangeReport":
         from .index import ChangeOptions, PassageEncoder, PassageList, add_passages
@@ -294,20 +293,25 @@ class SearchEngine:
             raise UsageError(f"{self.retriever.name} encodes queries only: open a dual encoder")
         options = ChangeOptions(missing="allowed" if insert else "error")
         encoder, corpus = cast(PassageEncoder, self.retriever), PassageList(passages)
-        report = add_passages(self._folder(), corpus, encoder, options, update=update)
-        self._open_again()
-        return report
+        with self._changing_index() as directory:
+            return add_passages(directory, corpus, encoder, options, update=update)
 
-    def _folder(self) -> Path:
-        """The folder of the index, which only an index on the disk has."""
+    @contextmanager
+    def _changing_index(self) -> Iterator[Path]:
+        """The folder of the index; when it was changed, it is opened again.
+
+        Searches that have begun end with the index as it was; the last of them frees it.
+        """
         directory = getattr(self.index, "directory", None)
         if directory is None:
             raise UsageError("this index is not on the disk and cannot be changed")
-        return Path(directory)
-
-    def _open_again(self) -> None:
-        """Searches that have begun end with the index as it was; the last of them frees it."""
-        self.index = self.index.opened_again()
+        with self._changing:
+            # Another process may have built it anew, with another model.
+            _check_model(self.index.opened_again(), self.retriever)
+            yield Path(directory)
+            latest = self.index.opened_again()
+            _check_model(latest, self.retriever)
+            self.index = latest
 
     def close(self) -> None:
         """Release the index's files."""
@@ -323,6 +327,16 @@ class SearchEngine:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _check_model(index: PassageIndex, retriever: Retriever) -> None:
+    if retriever.fingerprint != index.fingerprint:
+        raise RocketRankError(
+            f"the index was built with another model ({index.model_name}, fingerprint "
+            f"{index.fingerprint[:12]}) than {retriever.name} (fingerprint "
+            f"{retriever.fingerprint[:12]}), and vectors of two models cannot be compared: "
+            "search with the index's own model or build the index again"
+        )
 
 
 class _Request(NamedTuple):

@@ -1,11 +1,12 @@
 """Additions, deletions and compaction, where the model test does not look."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from rocketrank.data.records import Passage
-from rocketrank.errors import RocketRankError, UsageError
+from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.index import (
     BuildOptions,
     ChangeOptions,
@@ -96,3 +97,56 @@ def test_a_snapshot_whose_name_goes_while_names_are_read_is_none(tmp_path: Path)
     # What is listed and then not there: what a reader meets when a writer drops a name.
     (tmp_path / "snapshots" / "gone.json").symlink_to("nowhere")
     assert [commit.names for commit in history(tmp_path)] == [()]
+
+
+def test_an_id_that_comes_twice_is_refused_also_where_the_first_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    build(tmp_path, sentences(3))
+    same = sentences(1)[0]
+    twice = PassageList([same, same._replace(text="another")])
+    with pytest.raises(DataError, match="passage 2 of 2: expected a passage id not seen before"):
+        add_passages(tmp_path, twice, HashingEncoder(), OPTIONS, update=True)
+
+
+def test_a_lone_surrogate_is_no_id(tmp_path: Path) -> None:
+    build(tmp_path, sentences(3))
+    with pytest.raises(UsageError, match="expected ids that are texts of UTF-8"):
+        delete_passages(tmp_path, ["\ud800"], OPTIONS)
+
+
+def test_a_damaged_snapshot_does_not_make_a_change_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path, sentences(3))
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "x.json").write_text("{")
+    assert delete_passages(tmp_path, ["doc-1"], OPTIONS).passages == 2
+    assert "nothing is removed for now" in caplog.text
+
+
+def test_compacting_gives_back_what_earlier_commits_kept(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    delete_passages(tmp_path, [f"doc-{number}" for number in range(10)], OPTIONS)
+    compact(tmp_path, OPTIONS)
+    assert [commit.number for commit in history(tmp_path)] == [3]
+    assert not (tmp_path / "segments" / "000001").exists()
+    assert compact(tmp_path, OPTIONS).commit == 3
+
+
+def test_a_process_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    build(tmp_path, sentences(3))
+    with locked(tmp_path):
+        held = os.dup(next(each for each in descriptors() if each[1].endswith("write.lock"))[0])
+    assert delete_passages(tmp_path, ["doc-1"], OPTIONS).deleted == 1
+    os.close(held)
+
+
+def descriptors() -> list[tuple[int, str]]:
+    """The open files of this process; a duplicate is what a forked process has of them."""
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [(each, os.readlink(f"/proc/self/fd/{each}")) for each in numbers if _is_open(each)]
+
+
+def _is_open(number: int) -> bool:
+    return os.path.islink(f"/proc/self/fd/{number}")

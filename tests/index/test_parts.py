@@ -87,8 +87,14 @@ def test_a_damaged_part_alone_is_built_again(three_parts: Path) -> None:
     assert verify_index(three_parts).problems == ()
 
 
-def test_compacting_without_a_budget_makes_one_part(three_parts: Path) -> None:
-    compact(three_parts, ChangeOptions())
+def test_compacting_leaves_parts_alone_until_there_is_something_to_fold(three_parts: Path) -> None:
+    assert compact(three_parts, ChangeOptions()).commit == 1
+    delete_passages(three_parts, ["p0"], ChangeOptions())
+    assert compact(three_parts, ChangeOptions()).commit == 3
+
+
+def test_compacting_to_another_kind_without_a_budget_makes_one_part(three_parts: Path) -> None:
+    compact(three_parts, ChangeOptions(), kind="ivf")
     with Index.open(three_parts) as index:
         [segment] = index.manifest.segments
         assert [file.rows for file in segment.structure.files] == [ROWS]
@@ -132,3 +138,19 @@ def test_what_a_build_takes_is_below_what_was_reckoned(tmp_path: Path, kind: str
     )
     mapped = rows * dim * 4
     assert int(ran.stdout) - mapped < memory_of(choose(kind, rows, dim), rows, dim)
+
+
+@pytest.mark.parametrize("memory", [1024, 1500, 6000])
+def test_every_part_keeps_within_the_budget_by_the_kind_that_was_chosen_for_all(
+    memory: int,
+) -> None:
+    rows = [4096] * 2148
+    runs, part = cut(rows, lambda count: choose("auto", count, 384), 384, memory << 20)
+    sizes = [sum(rows[number] for number in run) for run in runs]
+    assert part.kind == "ivfpq" and sum(sizes) == sum(rows)
+    assert all(memory_of(part, size, 384) <= memory << 20 for size in sizes)
+
+
+def test_a_file_that_alone_is_too_much_is_refused() -> None:
+    with pytest.raises(UsageError, match="in files of up to 100,000"):
+        cut([100_000] * 3, lambda count: choose("flat", count, 384), 384, 480 << 20)
