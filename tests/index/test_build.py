@@ -1,7 +1,6 @@
 """Building: what is stored, what is refused, and that the same corpus gives the same bytes."""
 
 import fcntl
-import logging
 import os
 import resource
 import sqlite3
@@ -274,13 +273,15 @@ def test_a_failed_overwriting_leaves_the_old_index(tmp_path: Path) -> None:
     assert build(tmp_path / "index", sentences(25), overwrite=True).resumed_from == 20
 
 
-def test_overwriting_mends_an_index_whose_manifest_is_damaged(tmp_path: Path) -> None:
+def test_overwriting_mends_an_index_whose_manifest_is_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     build(tmp_path / "index", sentences(25))
     (tmp_path / "index/manifest.json").write_text("{")
     with pytest.raises(DataError, match="expected JSON"):
         build(tmp_path / "index", sentences(25))
-    logging.getLogger("rocketrank.index").setLevel(logging.ERROR)
     assert build(tmp_path / "index", sentences(25), overwrite=True).passages == 25
+    assert "building it anew" in caplog.text
     with Index.open(tmp_path / "index") as index:
         assert len(index) == 25
 
