@@ -18,9 +18,9 @@ from ..durable import make_folder
 from ..errors import DataError, UsageError
 from .commits import (
     commit,
-    commit_numbers,
     forget_uncommitted,
     has_our_manifest,
+    manifest_is_lost,
     next_commit,
     read_manifest,
     remove_unused,
@@ -29,6 +29,7 @@ from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader
 from .kinds import choose
 from .layout import MANIFEST, locked, refuse_foreign
 from .manifest import Manifest, ModelNote, NewerFormatError
+from .reader import committed_manifest
 from .structure import check_kind
 from .writing import (
     check_options,
@@ -153,12 +154,8 @@ def _replaced(directory: Path, *, overwrite: bool) -> Manifest | None:
             raise
         _log.warning("%s; building it anew", error)
         return None
-    if manifest is None and len(commit_numbers(directory)) > 1 and not overwrite:
-        raise DataError(
-            f"{directory / MANIFEST}: this file of the index is missing, but earlier commits are "
-            f"there: put the last one in force with `rq repair {directory}`, or build the index "
-            "anew with --overwrite"
-        )
+    if manifest_is_lost(directory) and not overwrite:
+        committed_manifest(directory)  # says so
     if manifest is not None and not overwrite:
         raise UsageError(
             f"{directory}: already holds an index of {manifest.count} passages made with "

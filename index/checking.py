@@ -18,7 +18,15 @@ from ..data.lines import shown
 from ..errors import DataError, UsageError
 from .commits import HeldCommit, commit_file, commit_numbers, purpose_of, read_manifest
 from .encoding import PassageEncoder
-from .layout import COMMITS, MANIFEST, SNAPSHOTS, SegmentFolder, segment_numbers, stray_files
+from .layout import (
+    COMMITS,
+    MANIFEST,
+    SEGMENTS,
+    SNAPSHOTS,
+    SegmentFolder,
+    segment_numbers,
+    stray_files,
+)
 from .manifest import Manifest, NewerFormatError, read_manifest_file
 from .progress import Progress
 from .reader import committed_manifest
@@ -222,7 +230,9 @@ def _commit_problems(directory: Path, manifest: Manifest) -> Iterator[str]:
     """Whether kept commits can be read and their files have their sizes."""
     checked = {file.file for file in manifest.files()}
     own = commit_file(directory, manifest.commit)
-    if (directory / COMMITS).is_dir() and readable_commit(directory, manifest.commit) != manifest:
+    # Format 1 had its files elsewhere, and kept no commits.
+    kept = any(file.startswith(f"{SEGMENTS}/") for file in checked)
+    if kept and readable_commit(directory, manifest.commit) != manifest:
         yield (
             f"{own}: expected a copy of {MANIFEST}, found another or none: `rq repair {directory}` "
             "writes it again"

@@ -67,6 +67,14 @@ def commit(directory: Path, manifest: Manifest) -> None:
     write_durably(directory / MANIFEST, [content], alone=True)
 
 
+def manifest_is_lost(directory: Path) -> bool:
+    """Whether there is no commit in force though one was; ``rq repair`` puts the last in force.
+
+    A first commit alone may have been written and never put in force: then the build goes on.
+    """
+    return not (directory / MANIFEST).exists() and commit_numbers(directory) not in ([], [1])
+
+
 def forget_uncommitted(directory: Path, current: Manifest | None) -> None:
     """Removes commits that were written and never put in force, because their writer was killed.
 
@@ -158,13 +166,19 @@ def find_commit(directory: Path, which: str) -> Manifest:
     if found is None:
         numbers = [each for each in commit_numbers(directory) if each <= last]
         kept = ", ".join(str(each) for each in numbers) or "none"
-        raise UsageError(f"{directory}: expected a commit that is kept ({kept}), found {which}")
+        raise UsageError(
+            f"{directory}: expected a commit that is kept ({kept}), found {which}: "
+            f"`rq snapshot {directory}` lists them"
+        )
     return found
 
 
 def _no_snapshot(directory: Path, name: str) -> UsageError:
     names = ", ".join(snapshots(directory)) or "there is none"
-    return UsageError(f"{directory}: expected the name of a snapshot ({names}), found {name!r}")
+    return UsageError(
+        f"{directory}: expected the name of a snapshot ({names}), found {name!r}: "
+        f"`rq snapshot {directory}` lists commits by number and name"
+    )
 
 
 def remove_unused(
@@ -191,13 +205,19 @@ def remove_unused(
     numbers = {segment.number for each in manifests for segment in each.segments}
     used = {file.file for each in manifests for file in each.files()}
     used |= {f"{COMMITS}/{number:06d}.json" for number, _ in kept}
-    unfinished = [
-        SegmentFolder(directory, each).folder
-        for each in segment_numbers(directory)
-        if each not in numbers
-        and finished != "index"
-        and _is_unfinished_index(SegmentFolder(directory, each))
-    ]
+    unfinished = []
+    for number in segment_numbers(directory):
+        segment = SegmentFolder(directory, number)
+        purpose, encoded = (None, 0) if number in numbers else _unfinished(segment)
+        if purpose == "index" and finished != "index":
+            unfinished.append(segment.folder)
+        elif purpose == "add" and encoded:
+            _log.warning(
+                "%s: dropped %d passages that an interrupted rq add or update had encoded; the "
+                "same command goes on with such work only before any other change",
+                directory,
+                encoded,
+            )
     stray = [
         path
         for path in stray_files(directory, used)
@@ -233,10 +253,12 @@ def purpose_of(segment: SegmentFolder) -> str | None:
     return None
 
 
-def _is_unfinished_index(segment: SegmentFolder) -> bool:
+def _unfinished(segment: SegmentFolder) -> tuple[str | None, int]:
+    """What an unfinished segment was begun for, and how many passages it holds."""
     with suppress(RocketRankError), Ledger(segment.passages, {}) as ledger:
-        return ledger.settings.get(PURPOSE) == "index" and not ledger.complete
-    return False
+        if not ledger.complete:
+            return ledger.settings.get(PURPOSE), ledger.rows
+    return None, 0
 
 
 class HeldCommit:

@@ -128,8 +128,10 @@ def locked(directory: Path, *, wait: float = 0) -> Iterator[None]:
         while not _try_lock(descriptor, path):
             if time.monotonic() >= deadline:
                 raise RocketRankError(
-                    f"{directory}: another process is writing this index: wait until it ends, or "
-                    "stop it and run its command again, which goes on where it stopped"
+                    f"{directory}: another process is writing this index"
+                    f"{f', still after {wait:g} s' if wait else ''}: wait until it ends (--wait "
+                    "SECONDS), or stop it and run its command again, which goes on where it "
+                    "stopped"
                 )
             time.sleep(0.02)
         yield

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ..data.lines import shown
 from ..data.records import Passage
 from ..errors import UsageError
 
@@ -21,9 +22,23 @@ class PassageList:
         for number, passage in enumerate(self._passages, start=1):
             self.location = f"passage {number} of {len(self._passages)}"
             self.bytes_read = number
-            if not isinstance(passage, Passage):
-                raise UsageError(
-                    f"{self.location}: expected a Passage, found {type(passage).__name__}: make "
-                    "it with Passage(id, text)"
-                )
+            self._check(passage)
             yield passage
+
+    def _check(self, passage: object) -> None:
+        """UsageError for what the readers of files would refuse too."""
+        if not isinstance(passage, Passage):
+            raise UsageError(
+                f"{self.location}: expected a Passage, found {type(passage).__name__}: make "
+                "it with Passage(id, text)"
+            )
+        for name in ("id", "text", "title"):
+            value = getattr(passage, name)
+            if not isinstance(value, str):
+                raise UsageError(
+                    f"{self.location}: expected a text as its {name}, found {shown(value)}: make "
+                    "it a str"
+                )
+        if not passage.id or not (passage.text or passage.title):
+            missing = "an id" if not passage.id else "a text or title"
+            raise UsageError(f"{self.location}: expected {missing}, found none: give it one")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..data.lines import shown
 from ..data.records import Passage
 from ..errors import DataError, RocketRankError, UsageError
-from .commits import HeldCommit, find_commit, read_manifest
+from .commits import HeldCommit, commit_numbers, find_commit, manifest_is_lost, read_manifest
 from .layout import MANIFEST, segment_numbers
 from .manifest import Manifest
 from .search import SearchResult, merged, nothing_found
@@ -263,6 +263,11 @@ def committed_manifest(directory: Path) -> Manifest:
         )
     if not directory.is_dir():
         raise DataError(f"{directory}: expected an index folder, found a file: name the folder")
+    if manifest_is_lost(directory):
+        raise DataError(
+            f"{directory / MANIFEST}: this file of the index is missing: `rq repair {directory}` "
+            f"puts commit {commit_numbers(directory)[-1]} in force again"
+        )
     if segment_numbers(directory):
         raise DataError(
             f"{directory}: this index is unfinished: run the same `rq index` command again; it "

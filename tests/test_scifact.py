@@ -54,7 +54,7 @@ class StoredVectors:
         with Index.open(directory) as index:
             self.dim, self.fingerprint = index.dim, index.fingerprint
             self.name = index.model_name
-        files = sorted((directory / "vectors").iterdir())
+        files = sorted((directory / "segments/000001/vectors").iterdir())
         self._vectors: NDArray[np.float32] = np.concatenate([np.load(file) for file in files])
         self._used = 0
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rocketrank.cli import main
 from rocketrank.cli.index_model import ModelOptions, open_encoder
 from rocketrank.index import committed_manifest
 from rocketrank.model_settings import ModelSettings, save_settings
 from rocketrank.models import open_model
 
 from ..tiny_models import export_here
-from .conftest import Run, sentence, texts
+from .conftest import Run, RunRq, sentence, texts
 
 CORPUS = """\
 {"_id": "a", "text": "a storm closed the harbour", "metadata": {"source": "nyt", "year": 2019}}
@@ -36,15 +35,13 @@ def models(shared_reference: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def three(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three(models: Path, tmp_path_factory: pytest.TempPathFactory, rq: RunRq) -> Path:
     """The three passages of CORPUS with their fields, encoded by ``first``."""
     folder = tmp_path_factory.mktemp("three")
     (folder / "corpus.jsonl").write_text(CORPUS, encoding="utf-8")
     options = ["--model", models / "first", "--precision", "fp32", "--fields", "source, year"]
-    code = main(
-        list(map(str, ["index", folder / "corpus.jsonl", "--index", folder / "index", *options]))
-    )
-    assert code == 0
+    done = rq("index", folder / "corpus.jsonl", "--index", folder / "index", *options)
+    assert done.returncode == 0, done.stderr
     return folder / "index"
 
 

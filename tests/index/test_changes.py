@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from rocketrank.index import (
     compact,
     delete_passages,
     history,
+    repair_index,
 )
 from rocketrank.index.layout import locked
 
@@ -150,3 +152,73 @@ def descriptors() -> list[tuple[int, str]]:
 
 def _is_open(number: int) -> bool:
     return os.path.islink(f"/proc/self/fd/{number}")
+
+
+def test_a_lost_manifest_of_a_changed_index_is_repaired_and_not_built_over(tmp_path: Path) -> None:
+    build(tmp_path, sentences(10))
+    delete_passages(tmp_path, ["doc-3"], OPTIONS)
+    compact(tmp_path, OPTIONS)
+    (tmp_path / "manifest.json").unlink()
+    cure = (
+        r"manifest\.json: this file of the index is missing: `rq repair .*` puts commit 3 in force"
+    )
+    with pytest.raises(DataError, match=cure):
+        Index.open(tmp_path)
+    with pytest.raises(DataError, match=cure):
+        build(tmp_path, sentences(10))
+    repair_index(tmp_path)
+    with Index.open(tmp_path) as index:
+        assert len(index) == 9
+
+
+@pytest.mark.parametrize(
+    ("passage", "sentence"),
+    [
+        (Passage("", "text"), "passage 1 of 1: expected an id, found none"),
+        (Passage("a", ""), "passage 1 of 1: expected a text or title, found none"),
+        (Passage(5, "text"), "passage 1 of 1: expected a text as its id, found 5"),  # type: ignore[arg-type]
+        (Passage("a", None), "passage 1 of 1: expected a text as its text, found None"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_file_could_not_hold_a_program_cannot_add(
+    tmp_path: Path, passage: Passage, sentence: str
+) -> None:
+    build(tmp_path, sentences(3))
+    with pytest.raises(UsageError, match=sentence):
+        add_passages(tmp_path, PassageList([passage]), HashingEncoder(), OPTIONS)
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run between two shards."""
+
+
+class StoppingEncoder(HashingEncoder):
+    """Encodes one shard and then stops."""
+
+    calls = 0
+
+    def encode_passages(self, *arguments: Any, **options: Any) -> Any:
+        self.calls += 1
+        if self.calls > 1:
+            raise Stopped
+        return super().encode_passages(*arguments, **options)
+
+
+def test_another_change_says_that_it_drops_what_an_interrupted_addition_had_encoded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path, sentences(5))
+    with pytest.raises(Stopped):
+        add_passages(tmp_path, PassageList(sentences(40)), StoppingEncoder(), OPTIONS)
+    delete_passages(tmp_path, ["doc-1"], OPTIONS)
+    assert "dropped 10 passages that an interrupted rq add or update had encoded" in caplog.text
+
+
+def test_an_interrupted_addition_goes_on_when_it_is_given_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path, sentences(5))
+    with pytest.raises(Stopped):
+        add_passages(tmp_path, PassageList(sentences(40)), StoppingEncoder(), OPTIONS)
+    report = add_passages(tmp_path, PassageList(sentences(40)), HashingEncoder(), OPTIONS)
+    assert (report.added, report.resumed_from, caplog.text) == (35, 10, "")

@@ -204,7 +204,7 @@ def test_the_weight_is_the_best_on_dev_and_the_depth_cuts_the_lists(finished: Fi
 MID_TRAINING = "joint/checkpoints/step-*[2-9]"
 # What is there first when a step is in its middle, or begins; it stays there for a while.
 MIDDLES = (
-    "index-start/passages.sqlite",
+    "index-start/segments/000001/passages.sqlite",
     "dev.jsonl",  # then lists are mined
     "retriever-warmup/checkpoints/*",
     "reranker-warmup/metrics.jsonl",

@@ -43,12 +43,14 @@ def compact(
     report = compact_index(directory, change, kind=kind, progress=sys.stderr.isatty())
     manifest = committed_manifest(directory)
     if report.commit == before.commit:
-        print("nothing to fold: one segment, and nothing deleted in it")
+        print("nothing to fold: nothing is deleted, and there is no more than one segment")
     else:
         for line in _summary(report, manifest):
             print(line)
     print(f"{size_in_words(folder_size(directory))} on the disk, {size_in_words(size)} before")
     print(commit_line(report.commit, report.passages, report.segments))
+    if report.commit != before.commit:
+        print("Earlier commits cannot be gone back to any more, but for snapshots.")
     names = [name for note in history(directory) if not note.in_force for name in note.names]
     if names:
         example = rq("snapshot", directory, "--drop", names[0])
@@ -56,6 +58,8 @@ def compact(
 
 
 def _summary(report: "ChangeReport", manifest: "Manifest") -> list[str]:
+    if not report.passages:
+        return ["no passage is left"]
     lines = [f"{in_words(report.passages, 'passage')} made one segment in {report.seconds:.1f} s"]
     if report.deleted:
         lines.append(f"{in_words(report.deleted, 'deleted passage')} left out")

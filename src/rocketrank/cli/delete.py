@@ -9,7 +9,7 @@ import typer
 from ..errors import DataError, UsageError
 from . import options
 from .show import in_words
-from .store_shown import commit_line, rq, undo_line
+from .store_shown import commit_line, compacting_hint, undo_line
 
 if TYPE_CHECKING:
     from ..index import ChangeReport
@@ -57,7 +57,8 @@ def _read(path: str) -> Iterator[str]:
     found = False
     for _, line in iter_lines(path):
         found = True
-        yield line
+        if line.strip():
+            yield line
     if not found:
         raise DataError(f"{path}: expected ids, one a line, found an empty file")
 
@@ -70,11 +71,15 @@ def _refuse_bytes(ids: list[str]) -> None:
 
 
 def _summary(report: "ChangeReport", directory: Path) -> list[str]:
+    from ..index import committed_manifest
+
     lines = [f"{in_words(report.deleted, 'passage')} deleted"]
     if report.missing:
         lines.append(f"{in_words(report.missing, 'id')} not in the index")
     lines.append(commit_line(report.commit, report.passages, report.segments))
     if report.deleted:
         lines.append(undo_line(directory, report.commit))
-        lines.append(f"Give back its space:  {rq('compact', directory)}")
-    return lines
+    manifest = committed_manifest(directory)
+    deleted = manifest.rows - manifest.count
+    hint = compacting_hint(directory, manifest.count, deleted, len(manifest.segments))
+    return [*lines, hint] if hint else lines

@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING, Any
 from ..text_width import printable
 from . import options
 from .show import folder_size, in_words, size_in_words
-from .store_shown import local_time, rq
+from .store_shown import compacting_hint, local_time
 
 if TYPE_CHECKING:
     from ..index import Manifest
-
-DELETED_SHARE, MOST_SEGMENTS = 0.2, 20
-"""Above these rq compact is worth its time: a search reads what is deleted, and every segment."""
 
 
 def info(directory: options.IndexArgument, json: options.Json = False) -> None:
@@ -87,7 +84,7 @@ def _print(directory: Path, facts: dict[str, Any]) -> None:
     print(directory)
     for name, value in lines.items():
         print(f"  {name:<11}{printable(value)}")
-    hint = _hint(directory, facts)
+    hint = compacting_hint(directory, facts["passages"], facts["deleted"], len(facts["segments"]))
     if hint:
         print(f"\n{hint}")
 
@@ -100,14 +97,3 @@ def _structures(segments: list[dict[str, Any]]) -> str:
     more = len(segments) - 1
     others = f"; and {in_words(more, 'smaller segment')}" if more else ""
     return f"{largest['factory']}: {largest['reason']}{others}"
-
-
-def _hint(directory: Path, facts: dict[str, Any]) -> str:
-    stored = facts["passages"] + facts["deleted"]
-    count = len(facts["segments"])
-    if facts["deleted"] > DELETED_SHARE * stored:
-        share = f"{100 * facts['deleted'] / stored:.0f} % of what is stored is deleted"
-        return f"{share}; searches are faster after  {rq('compact', directory)}"
-    if count > MOST_SEGMENTS:
-        return f"{count} segments; searches are faster after  {rq('compact', directory)}"
-    return ""

@@ -98,8 +98,10 @@ def repair(
         drop_unfinished=drop_unfinished,
         progress=sys.stderr.isatty(),
     )
-    for line in report.done or ("nothing to mend",):
+    for line in report.done:
         print(printable(line))
+    if not (report.done or report.left):
+        print("nothing to mend")
     for line in report.left:
         print(f"not mended: {printable(line)}")
     print(f"commit {report.commit} is in force")
