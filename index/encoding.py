@@ -62,7 +62,7 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """``kind`` is auto, flat, ivf, hnsw, ivfpq or a FAISS factory string; see ``kinds.py``.
+    """``kind`` is one of ``kinds.KINDS`` or a FAISS factory string.
 
     ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
     metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
