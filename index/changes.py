@@ -122,17 +122,15 @@ def add_passages(
             manifest = _with_added(before, added, "update" if update else "add", build)
             commit(directory, manifest)
         remove_unused(directory, manifest)
-    return ChangeReport(
-        commit=manifest.commit,
-        passages=manifest.count,
-        segments=len(manifest.segments),
+    return _report(
+        manifest,
+        started,
         added=judge.added,
         replaced=judge.replaced,
         unchanged=judge.unchanged,
         skipped_empty=corpus.skipped_empty,
         skipped_duplicates=reader.duplicates,
         resumed_from=resumed,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -160,13 +158,11 @@ def delete_passages(directory: Path, ids: Iterable[str], options: ChangeOptions)
             manifest = _next(before, "delete", number, before.without(rows, number))
             commit(directory, manifest)
         remove_unused(directory, manifest)
-    return ChangeReport(
-        commit=manifest.commit,
-        passages=manifest.count,
-        segments=len(manifest.segments),
+    return _report(
+        manifest,
+        started,
         deleted=deleted,
         missing=len(wanted) - deleted,
-        seconds=time.monotonic() - started,
     )
 
 
@@ -209,12 +205,21 @@ def compact(
             )
             commit(directory, manifest)
         remove_unused(directory, manifest)
+    return _report(
+        manifest,
+        started,
+        deleted=before.manifest.rows - manifest.rows,
+    )
+
+
+def _report(manifest: Manifest, started: float, **counts: int) -> ChangeReport:
+    """What a change did, and what the commit in force after it holds."""
     return ChangeReport(
         commit=manifest.commit,
         passages=manifest.count,
         segments=len(manifest.segments),
-        deleted=before.manifest.rows - manifest.rows,
         seconds=time.monotonic() - started,
+        **counts,
     )
 
 

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from ..data.lines import shown
 from ..errors import DataError, UsageError
-from .commits import HeldCommit, commit_file, commit_numbers, purpose_of, read_manifest
+from .commits import (
+    HeldCommit,
+    begun,
+    commit_file,
+    commit_numbers,
+    read_manifest,
+    read_snapshots,
+)
 from .encoding import PassageEncoder
 from .layout import (
     COMMITS,
@@ -126,19 +132,6 @@ def readable_commit(directory: Path, number: int) -> Manifest | None:
         raise
     except DataError:
         return None
-
-
-def read_snapshots(directory: Path) -> tuple[dict[str, int], list[Path]]:
-    """The snapshots' names with the numbers of their commits, and the files that are damaged."""
-    named, damaged = {}, []
-    for path in sorted((directory / SNAPSHOTS).glob("*.json")):
-        try:
-            named[path.stem] = int(orjson.loads(path.read_bytes())["commit"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-            damaged.append(path)
-        except FileNotFoundError:  # dropped meanwhile
-            continue
-    return named, damaged
 
 
 def _held(directory: Path) -> tuple[Manifest, HeldCommit, list[str]]:
@@ -289,8 +282,9 @@ def _notes(directory: Path, manifest: Manifest) -> Iterator[str]:
         SegmentFolder(directory, each) for each in segment_numbers(directory) if each not in known
     ]
     for segment in unfinished:
+        purpose = begun(segment).purpose or "…"
         yield (
-            f"{segment.folder}: belongs to no commit (begun by rq {purpose_of(segment) or '…'}): "
+            f"{segment.folder}: belongs to no commit (begun by rq {purpose}): "
             "a change at work or cut off; the same command goes on with it"
         )
     used = {file.file for each in manifests for file in each.files()}

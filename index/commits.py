@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -98,25 +99,35 @@ def next_commit(directory: Path, current: Manifest | None) -> int:
     return max([0, *commit_numbers(directory)]) + 1
 
 
-def snapshots(directory: Path) -> dict[str, int]:
-    """Names that were given to commits, with the commits' numbers, by name."""
-    folder = directory / SNAPSHOTS
-    found = {}
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+def read_snapshots(directory: Path) -> tuple[dict[str, int], list[Path]]:
+    """Names that were given to commits, with the commits' numbers; and the files that are damaged.
+
+    Raises RocketRankError for a file that the system does not let us read.
+    """
+    named, damaged = {}, []
+    for path in sorted((directory / SNAPSHOTS).glob("*.json")):
         try:
-            found[path.stem] = int(orjson.loads(path.read_bytes())["commit"])
+            named[path.stem] = int(orjson.loads(path.read_bytes())["commit"])
         except FileNotFoundError:
             continue  # dropped meanwhile
         except OSError as error:
             raise RocketRankError(
                 f"{path}: cannot be read ({error.strerror}): check permissions"
             ) from error
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path}: expected the number of a commit, found a damaged file: remove it, and "
-                "take the snapshot again"
-            ) from error
-    return found
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            damaged.append(path)
+    return named, damaged
+
+
+def snapshots(directory: Path) -> dict[str, int]:
+    """As ``read_snapshots``, DataError for a damaged file."""
+    named, damaged = read_snapshots(directory)
+    if damaged:
+        raise DataError(
+            f"{damaged[0]}: expected the number of a commit, found a damaged file: remove it, and "
+            "take the snapshot again"
+        )
+    return named
 
 
 def name_commit(directory: Path, name: str, number: int) -> None:
@@ -208,15 +219,16 @@ def remove_unused(
     unfinished = []
     for number in segment_numbers(directory):
         segment = SegmentFolder(directory, number)
-        purpose, encoded = (None, 0) if number in numbers else _unfinished(segment)
-        if purpose == "index" and finished != "index":
+        if number in numbers or (work := begun(segment)).complete:
+            continue
+        if work.purpose == "index" and finished != "index":
             unfinished.append(segment.folder)
-        elif purpose == "add" and encoded:
+        elif work.purpose == "add" and work.passages:
             _log.warning(
                 "%s: dropped %d passages that an interrupted rq add or update had encoded; the "
                 "same command goes on with such work only before any other change",
                 directory,
-                encoded,
+                work.passages,
             )
     stray = [
         path
@@ -246,19 +258,18 @@ def _kept(directory: Path, current: Manifest | None) -> Iterator[tuple[int, Mani
         yield current.commit, current
 
 
-def purpose_of(segment: SegmentFolder) -> str | None:
-    """What a segment was begun for; None where its ledger cannot be read."""
-    with suppress(RocketRankError), Ledger(segment.passages, {}) as ledger:
-        return ledger.settings.get(PURPOSE)
-    return None
+class Begun(NamedTuple):
+    """What a segment was begun for, None where its ledger cannot be read, and how far it is."""
+
+    purpose: str | None
+    passages: int
+    complete: bool
 
 
-def _unfinished(segment: SegmentFolder) -> tuple[str | None, int]:
-    """What an unfinished segment was begun for, and how many passages it holds."""
+def begun(segment: SegmentFolder) -> Begun:
     with suppress(RocketRankError), Ledger(segment.passages, {}) as ledger:
-        if not ledger.complete:
-            return ledger.settings.get(PURPOSE), ledger.rows
-    return None, 0
+        return Begun(ledger.settings.get(PURPOSE), ledger.rows, ledger.complete)
+    return Begun(None, 0, False)
 
 
 class HeldCommit:

@@ -13,7 +13,7 @@ from ..errors import DataError, RocketRankError, UsageError
 from .commits import HeldCommit, commit_numbers, find_commit, manifest_is_lost, read_manifest
 from .layout import MANIFEST, segment_numbers
 from .manifest import Manifest
-from .search import SearchResult, merged, nothing_found
+from .search import SearchResult, merged, nothing_found, shifted
 from .segments import OpenSegment
 from .selection import Selection
 from .structure import omp_threads
@@ -127,10 +127,9 @@ class Index:
         found = [nothing_found(len(queries), k)]
         with omp_threads(self._threads):
             for number, segment in enumerate(self._segments):
-                start, chosen = self._starts[number], selected[number] if selected else None
+                chosen = selected[number] if selected else None
                 result = segment.search(queries, k, chosen)
-                rows = np.where(result.rows >= 0, result.rows + start, -1)
-                found.append(SearchResult(rows, result.scores))
+                found.append(shifted(result, int(self._starts[number])))
         return merged(found[1:] or found, k)
 
     def check_where(self, where: str | None) -> Condition | None:
@@ -139,11 +138,11 @@ class Index:
 
     def _selections(self, where: str | None) -> list[Selection] | None:
         """What meets the condition in each segment; the last few conditions are remembered."""
-        condition = self.check_where(where)
-        if condition is None or where is None:
+        if where is None:
             return None
         found = self._selected.get(where)
         if found is None:
+            condition = Condition(where, self.manifest.fields)
             found = [each.matching(condition.sql, condition.values) for each in self._segments]
             self._selected = {**dict(list(self._selected.items())[-_REMEMBERED:]), where: found}
         return found

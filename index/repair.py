@@ -17,7 +17,7 @@ import orjson
 
 from ..durable import explained_write, fsync, make_folder, write_durably
 from ..errors import DataError
-from .checking import latest_readable, read_snapshots, readable_commit
+from .checking import latest_readable, readable_commit
 from .commits import (
     KEPT,
     commit,
@@ -25,6 +25,7 @@ from .commits import (
     commit_numbers,
     next_commit,
     read_manifest,
+    read_snapshots,
     remove_unused,
 )
 from .encoding import PassageEncoder

@@ -141,7 +141,9 @@ def search_exactly(
                     unsettled.append(number)
         pending = np.array(unsettled, dtype=np.int64)
         depth, effort = depth * _WIDENING, effort * _WIDENING
-    every = np.arange(total) if selection is None or not len(pending) else selection.numbers
+    if not len(pending):  # the usual case: as many numbers as rows would be made for nothing
+        return result
+    every = np.arange(total) if selection is None else selection.numbers
     for number in pending:
         parts = [every[i : i + _BLOCK] for i in range(0, total, _BLOCK)]
         scores = np.concatenate([score(vectors.gather(each), queries[number]) for each in parts])
@@ -168,6 +170,11 @@ def _scan(
         rows = np.where(found.rows >= 0, numbers[found.rows], -1)
         result = merged([result, SearchResult(rows, found.scores)], k)
     return result
+
+
+def shifted(result: SearchResult, start: int) -> SearchResult:
+    """The result of a part whose row 0 is row ``start`` of the whole."""
+    return SearchResult(np.where(result.rows >= 0, result.rows + start, -1), result.scores)
 
 
 def merged(results: Sequence[SearchResult], k: int) -> SearchResult:

@@ -12,7 +12,7 @@ from ..errors import DataError
 from .manifest import Segment, StoredFile
 from .parts import parts_of
 from .passages import PassageReader
-from .search import SearchResult, merged, nothing_found, search_selected
+from .search import SearchResult, merged, nothing_found, search_selected, shifted
 from .selection import Selection
 from .structure import Structure
 from .vectors import RowRange, VectorShards, VectorType
@@ -140,8 +140,7 @@ class OpenSegment(StoredSegment):
             vectors = RowRange(self.vectors, part.start, part.stop)
             inside = None if chosen is None else chosen.between(part.start, part.stop)
             result = search_selected(structure, vectors, norm, queries, k, inside)
-            rows = np.where(result.rows >= 0, result.rows + part.start, -1)
-            found.append(SearchResult(rows, result.scores))
+            found.append(shifted(result, part.start))
         return merged(found, k)
 
     def matching(self, condition: str, parameters: Sequence[Any]) -> Selection:

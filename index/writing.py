@@ -16,7 +16,7 @@ import orjson
 
 from ..durable import explained_write, fsync, make_folder, sha256_of
 from ..errors import DataError, UsageError
-from .commits import commit_file, commit_numbers, purpose_of
+from .commits import begun, commit_file, commit_numbers
 from .encoding import BuildOptions, PassageEncoder, VectorSource
 from .kinds import Choice
 from .layout import SegmentFolder, relative, segment_numbers
@@ -87,7 +87,7 @@ def unfinished_segment(
     numbers = segment_numbers(directory)
     for number in reversed(numbers):
         segment = SegmentFolder(directory, number)
-        if readable and number not in committed and purpose_of(segment) in purposes:
+        if readable and number not in committed and begun(segment).purpose in purposes:
             return segment
     return SegmentFolder(directory, max([0, *numbers, *committed]) + 1)
 

@@ -84,7 +84,7 @@ class SearchEngine:
         *,
         fusion: float | None = None,
     ) -> None:
-        _check_model(index, retriever)
+        _check_model(index.model_name, index.fingerprint, retriever)
         self.index = index
         self.retriever = retriever
         self.reranker = reranker
@@ -302,15 +302,18 @@ class SearchEngine:
 
         Searches that have begun end with the index as it was; the last of them frees it.
         """
+        from .index import committed_manifest
+
         directory = getattr(self.index, "directory", None)
         if directory is None:
             raise UsageError("this index is not on the disk and cannot be changed")
         with self._changing:
             # Another process may have built it anew, with another model.
-            _check_model(self.index.opened_again(), self.retriever)
+            model = committed_manifest(Path(directory)).model
+            _check_model(model.name, model.fingerprint, self.retriever)
             yield Path(directory)
             latest = self.index.opened_again()
-            _check_model(latest, self.retriever)
+            _check_model(latest.model_name, latest.fingerprint, self.retriever)
             self.index = latest
 
     def close(self) -> None:
@@ -329,11 +332,12 @@ class SearchEngine:
         self.close()
 
 
-def _check_model(index: PassageIndex, retriever: Retriever) -> None:
-    if retriever.fingerprint != index.fingerprint:
+def _check_model(name: str, fingerprint: str, retriever: Retriever) -> None:
+    """RocketRankError unless ``retriever`` is the model that filled the index."""
+    if retriever.fingerprint != fingerprint:
         raise RocketRankError(
-            f"the index was built with another model ({index.model_name}, fingerprint "
-            f"{index.fingerprint[:12]}) than {retriever.name} (fingerprint "
+            f"the index was built with another model ({name}, fingerprint "
+            f"{fingerprint[:12]}) than {retriever.name} (fingerprint "
             f"{retriever.fingerprint[:12]}), and vectors of two models cannot be compared: "
             "search with the index's own model or build the index again"
         )

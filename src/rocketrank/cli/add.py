@@ -8,7 +8,7 @@ import typer
 
 from . import options
 from .index_model import ModelOptions, check_model_options, open_encoder
-from .show import in_words
+from .show import in_words, noted
 from .store_shown import commit_line, undo_line
 
 if TYPE_CHECKING:
@@ -124,13 +124,10 @@ def _summary(report: "ChangeReport", truncated: int) -> list[str]:
     ]
     speed = f" in {report.seconds:.1f} s" if done else ""
     lines = [(", ".join(done) or "nothing to change") + speed]
-    for count, what in (
+    return lines + noted(
         (report.unchanged, "there already, word for word"),
         (report.resumed_from, "had been encoded by an earlier run"),
         (report.skipped_empty, "without title and text left out"),
         (report.skipped_duplicates, "left out because their ids had come before"),
         (truncated, "longer than the model reads, and cut there"),
-    ):
-        if count:
-            lines.append(f"{in_words(count, 'passage')} {what}")
-    return lines
+    )

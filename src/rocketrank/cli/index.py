@@ -7,7 +7,7 @@ import typer
 
 from ..errors import UsageError
 from . import options
-from .show import in_words, size_in_words
+from .show import in_words, noted, size_in_words
 
 if TYPE_CHECKING:
     from ..index import BuildReport
@@ -117,12 +117,9 @@ def _summary(report: "BuildReport", truncated: int) -> list[str]:
         f"{size_in_words(report.bytes_on_disk)} on the disk",
         f"structure {report.factory}: {report.reason}",
     ]
-    for count, what in (
+    return lines + noted(
         (report.resumed_from, "had been encoded by an earlier run"),
         (report.skipped_empty, "without title and text left out"),
         (report.skipped_duplicates, "left out because their ids had come before"),
         (truncated, "longer than the model reads, and cut there"),
-    ):
-        if count:
-            lines.append(f"{in_words(count, 'passage')} {what}")
-    return lines
+    )

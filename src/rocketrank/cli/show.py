@@ -149,3 +149,8 @@ def folder_size(folder: os.PathLike[str] | str) -> int:
         for name in names:
             total += os.lstat(os.path.join(place, name)).st_size
     return total
+
+
+def noted(*counts: tuple[int, str]) -> list[str]:
+    """A line for each number of passages that is not 0, with what there is to say of them."""
+    return [f"{in_words(count, 'passage')} {what}" for count, what in counts if count]
