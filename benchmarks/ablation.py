@@ -44,9 +44,9 @@ from rocketrank.errors import RocketRankError, UsageError
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation"
 PAGE = ROOT / "docs" / "ablation.md"
-# With 3 layers on two idle cores: tokens a second forward and backward, tokens a second forward
+# With 6 layers on two idle cores: tokens a second forward and backward, tokens a second forward
 # alone, and seconds for a model's update. Estimates, for the plan that is printed.
-_TRAINED, _READ, _UPDATE = 3_500, 10_500, 0.15
+_TRAINED, _READ, _UPDATE = 1_500, 20_000, 0.15
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,10 +188,12 @@ def budget(study: Study, lists: Lists, todo: Sequence[tuple[int, str]]) -> str:
     settings = study.settings
     query, passage, pair = _mean_tokens(lists.train)
     steps = steps_of(settings, lists.train_count)
-    of_passages, of_pairs = settings.list_length * passage + query, settings.list_length * pair
-    joint = steps * settings.lists_per_step * (of_passages + of_pairs)
+    joint = settings.list_length * (passage + pair) + query
+    joint *= steps * settings.lists_per_step
     epochs = (settings.retriever_warmup_epochs, settings.reranker_warmup_epochs)
-    warm = lists.train_count * (epochs[0] * of_passages + epochs[1] * of_pairs)
+    warm = epochs[0] * (settings.warmup_list_length * passage + query)
+    warm += epochs[1] * settings.warmup_list_length * pair
+    warm *= lists.train_count
     warm_steps = sum(epochs) * (lists.train_count // settings.warmup_lists_per_step)
     dev = lists.dev_count * (query + DEPTH * (passage + pair))
     denoising = lists.train_count * DEPTH * pair

@@ -3,17 +3,16 @@
 import hashlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import orjson
-from ablation_table import MEASURES, PRIMARY, START, Result, write_result
+from ablation_table import MEASURES, START, Result, write_result
 from ablation_variants import (
     RECIPE,
-    TOKENS_PER_CHUNK,
     Settings,
     joint_overrides,
     steps_of,
@@ -24,11 +23,12 @@ from ablation_variants import (
 from rocketrank.errors import RocketRankError
 
 if TYPE_CHECKING:
-    from rocketrank.training.lists import RankingList
+    from rocketrank.data.records import Passage
+    from rocketrank.training.lists import Candidate, RankingList
     from rocketrank.training.mining_options import MiningOptions
     from rocketrank.training.mining_report import MiningReport
     from rocketrank.training.recipe import StageName
-    from rocketrank.training.validation import Validation
+    from rocketrank.two_stage import Scores
 
 # What a mining report counts, and what the table calls it.
 _COUNTED = {
@@ -140,27 +140,42 @@ def warm_up(study: Study, seed: int, lists: Lists) -> dict[str, Path]:
     return models
 
 
-def read_by_models(lists: Path, models: Mapping[str, Path]) -> "Validation":
-    """All candidates of ``lists`` scored by ``models``, of which one may be left out."""
-    from rocketrank.training.dev import open_dev
-    from rocketrank.training.layers import Noise
-    from rocketrank.training.models import open_reranker, open_retriever
-    from rocketrank.training.recipe import ModelsSection
-    from rocketrank.training.validation import validate
+def read_by_models(lists: Path, models: Mapping[str, Path]) -> dict[str, "Scores"]:
+    """What each of ``models`` gives all candidates of ``lists``, in fp32 as a search would."""
+    from rocketrank.reranker import CrossEncoder
+    from rocketrank.retriever import DualEncoder
+    from rocketrank.training.lists import read_lists
+    from rocketrank.two_stage import reranker_scores, retriever_scores
 
-    section = ModelsSection(
-        retriever=str(models.get("retriever", "")), reranker=str(models.get("reranker", ""))
-    )
-    queries = open_dev(lists, None, None, None)
-    if queries is None:
+    asked = [each for each in read_lists(lists) if each.positives]
+    if not asked:
         raise RocketRankError(f"{lists} has no query with a positive: take more of the sample")
-    return validate(
-        queries,
-        open_retriever(section, Noise()) if "retriever" in models else None,
-        open_reranker(section, Noise(), seed=0) if "reranker" in models else None,
-        select_by=PRIMARY,
-        tokens_per_chunk=TOKENS_PER_CHUNK,
-    )
+    queries = {each.query_id: each.query for each in asked}
+    run = {each.query_id: {c.id: c.score or 0.0 for c in each.candidates} for each in asked}
+    texts = _Texts({c.id: passage_of(c) for each in asked for c in each.candidates})
+    found: dict[str, Scores] = {}
+    if "retriever" in models:
+        retriever = DualEncoder.load(models["retriever"], precision="fp32")
+        found["retriever"] = retriever_scores(run, retriever, queries, texts)
+    if "reranker" in models:
+        reranker = CrossEncoder.load(models["reranker"], precision="fp32")
+        found["reranker"] = reranker_scores(run, reranker, queries, texts, progress=False)
+    return found
+
+
+def passage_of(candidate: "Candidate") -> "Passage":
+    from rocketrank.data.records import Passage
+
+    return Passage(candidate.id, candidate.text or "", candidate.title)
+
+
+class _Texts(NamedTuple):
+    """The passages of lists that carry their texts, as ``two_stage`` asks for them."""
+
+    passages: "Mapping[str, Passage]"
+
+    def texts(self, ids: Sequence[str]) -> "list[Passage]":
+        return [self.passages[each] for each in ids]
 
 
 def hybrid_lists(
@@ -178,7 +193,7 @@ def hybrid_lists(
     path = study.seed_folder(seed) / "hybrid.jsonl"
     report_path = path.with_suffix(".report.json")
     if not path.exists():
-        scores = read_by_models(lists.train, {"reranker": reranker}).reranker_scores
+        scores = read_by_models(lists.train, {"reranker": reranker})["reranker"]
         report = MiningReport()
         options = MiningOptions(
             lists="hybrid", depth=DEPTH, negatives=DEPTH - 1, seed=seed, with_text=True
@@ -201,12 +216,11 @@ def hybrid_of_query(
     report: "MiningReport",
 ) -> "list[RankingList]":
     """Both kinds of lists from the candidates of ``each``; ``scores`` are logits by passage id."""
-    from rocketrank.data.records import Passage
     from rocketrank.training.denoising import Found, gather
     from rocketrank.training.mining_lists import Logits, lists_of_query
     from rocketrank.training.mining_queries import MiningQuery
 
-    passages = {c.id: Passage(c.id, c.text or "", c.title) for c in each.candidates}
+    passages = {c.id: passage_of(c) for c in each.candidates}
     positives = [passages[candidate.id] for candidate in each.positives]
     found = [Found(passages[c.id], c.score, c.source) for c in each.candidates]
     pool = gather(found, positives)
@@ -223,6 +237,8 @@ def run_variant(study: Study, name: str, seed: int, lists: Lists) -> Result:
 
     Raises Stopped when a signal ended it early; the next call goes on then.
     """
+    from rocketrank.training.validation import agreement
+
     if study.asked_to_stop:
         raise Stopped
     models = warm_up(study, seed, lists)
@@ -242,7 +258,8 @@ def run_variant(study: Study, name: str, seed: int, lists: Lists) -> Result:
         starts = {f"models.{part}": str(folder) for part, folder in models.items()}
         train_stage(study, "joint", {**overrides, **starts}, path, output)
         models = {part: output / part for part in models}
-    validation = read_by_models(lists.dev, models)
+    scores = read_by_models(lists.dev, models)
+    tau = agreement(scores["retriever"], scores["reranker"])
     result = Result(
         variant=name,
         seed=seed,
@@ -251,10 +268,10 @@ def run_variant(study: Study, name: str, seed: int, lists: Lists) -> Result:
         steps=steps,
         train_queries=lists.train_count,
         dev_queries=lists.dev_count,
-        dev_sha256=_dev_sha256(validation),
+        dev_sha256=_dev_sha256(scores["retriever"]),
         lists=counts,
-        agreement=None if validation.agreement is None else round(validation.agreement, 6),
-        values=_values(validation, lists.dev),
+        agreement=None if tau is None else round(tau, 6),
+        values=_values(scores, lists.dev),
     )
     write_result(study.results, result)
     shutil.rmtree(output, ignore_errors=True)
@@ -277,22 +294,18 @@ def _count_examples(lists: Path) -> int:
     return len(examples)
 
 
-def _dev_sha256(validation: "Validation") -> str:
-    ids = "\n".join(sorted(validation.retriever_scores))
+def _dev_sha256(scores: "Scores") -> str:
+    ids = "\n".join(sorted(scores))
     return hashlib.sha256(ids.encode()).hexdigest()
 
 
-def _values(validation: "Validation", lists: Path) -> dict[str, dict[str, list[float]]]:
+def _values(scores: Mapping[str, "Scores"], lists: Path) -> dict[str, dict[str, list[float]]]:
     from rocketrank.eval.measures import evaluate
     from rocketrank.training.lists import read_lists
 
     qrels = {
         each.query_id: {candidate.id: 1 for candidate in each.positives}
         for each in read_lists(lists)
-    }
-    scores = {
-        "retriever": validation.retriever_scores,
-        "reranker": validation.reranker_scores,
     }
     return {
         system: {

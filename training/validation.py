@@ -41,7 +41,7 @@ class DevSet(NamedTuple):
 class Validation(NamedTuple):
     """``measures``: ``retriever``, ``reranker`` and ``two_stages`` → measure → mean.
 
-    ``agreement`` is the mean over queries of Kendall's tau-b between the two models' orders.
+    ``agreement`` is that of the two models' orders.
     ``fusion`` is the best depth and weight on these queries, on which ``two_stages`` is therefore
     somewhat flattering. What needs a model that was not given is left out.
     """
@@ -80,15 +80,15 @@ def validate(
     for system, scores in (("retriever", first), ("reranker", second)):
         if scores:
             measures[system] = _means(scores, dev.qrels, names)
-    agreement = fusion = None
+    tau = fusion = None
     if first and second:
         longest = max(len(each) for each in dev.candidates.values())
         depths = [depth for depth in _DEPTHS if depth < longest] + [longest]
         fusion = tune_depth_and_fusion(first, second, dev.qrels, depths=depths, measure=select_by)
         fused = two_stage_scores(first, second, fusion.depth, fusion.weight)
         measures["two_stages"] = _means(_ranked(fused), dev.qrels, names)
-        agreement = _agreement(first, second)
-    return Validation(measures, agreement, fusion, first, second)
+        tau = agreement(first, second)
+    return Validation(measures, tau, fusion, first, second)
 
 
 def retriever_scores(dev: DevSet, model: Retriever, runner: "_Runner") -> Scores:
@@ -191,7 +191,11 @@ def _means(
     return {name: mean(each) for name, each in evaluate(scores, qrels, names).items()}
 
 
-def _agreement(first: Scores, second: Scores) -> float | None:
+def agreement(first: Scores, second: Scores) -> float | None:
+    """The mean over queries of Kendall's tau-b between the orders that two models give the same.
+
+    None where no query has two different scores of each.
+    """
     from scipy.stats import kendalltau
 
     taus = []
