@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .selection import Selection
-from .structure import FlatStructure, Structure
+from .structure import FlatStructure
 
 _UNIT_ROUNDOFF = 2.0**-24
 _CELLS = 2_000_000
@@ -21,6 +21,8 @@ _CELLS = 2_000_000
 _WIDENING = 4
 _BLOCK = 65_536
 """Vectors that are read at once where they are scanned."""
+_GATHERED = 4096
+"""Candidates whose vectors are read at once."""
 _SCANNED = 10_000
 _SCANNED_SHARE = 20
 """So many rows, or this part of all, are scanned rather than searched for in the structure."""
@@ -46,6 +48,13 @@ class Proposing(Protocol):
         effort: int,
         selection: Any = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
+
+
+class Selecting(Proposing, Protocol):
+    """A structure that says whether it can search a part of its rows."""
+
+    @property
+    def selects(self) -> bool: ...
 
 
 class Stored(Protocol):
@@ -80,7 +89,7 @@ def nothing_found(queries: int, k: int) -> SearchResult:
 
 
 def search_selected(
-    structure: Structure,
+    structure: Selecting,
     vectors: Stored,
     largest_norm: float,
     queries: NDArray[np.float32],
@@ -130,26 +139,41 @@ def search_exactly(
         for start in range(0, len(pending), block):
             numbers = pending[start : start + block]
             proposed, rows = structure.search(queries[numbers], depth, effort, selection)
-            for place, number in enumerate(numbers):
-                found = rows[place][rows[place] >= 0]
-                scores = score(vectors.gather(found), queries[number])
-                _refuse_damaged(scores)
-                _keep_best(result, number, found, scores, wanted)
-                guesses = proposed[place][: len(found)]
-                tolerance = float(errors[number])
-                if not _settled(guesses, scores, depth, wanted, tolerance, structure.lossless):
-                    unsettled.append(number)
-        pending = np.array(unsettled, dtype=np.int64)
+            scores = _scored(vectors, queries[numbers], rows)
+            best = _best(rows, scores, wanted)
+            result.rows[numbers, :wanted], result.scores[numbers, :wanted] = best
+            bound = best.scores[:, -1]
+            if not structure.lossless:  # its own scores of those that are last by the exact ones
+                last = scores == bound[:, np.newaxis]
+                bound = np.where(last, proposed, np.inf).min(axis=1)
+            count = (rows >= 0).sum(axis=1)
+            nearer = proposed[:, -1] + 2 * errors[numbers] < bound
+            unsettled.append(numbers[~np.where(count < depth, count >= wanted, nearer)])
+        pending = np.concatenate(unsettled)
         depth, effort = depth * _WIDENING, effort * _WIDENING
     if not len(pending):  # the usual case: as many numbers as rows would be made for nothing
         return result
     every = np.arange(total) if selection is None else selection.numbers
-    for number in pending:
-        parts = [every[i : i + _BLOCK] for i in range(0, total, _BLOCK)]
-        scores = np.concatenate([score(vectors.gather(each), queries[number]) for each in parts])
-        _refuse_damaged(scores)
-        _keep_best(result, number, every, scores, wanted)
+    block = max(1, _CELLS // _BLOCK)
+    for start in range(0, len(pending), block):
+        numbers = pending[start : start + block]
+        best = _best_of(every, vectors, queries[numbers], wanted)
+        result.rows[numbers, :wanted], result.scores[numbers, :wanted] = best
     return result
+
+
+def _best_of(
+    every: NDArray[np.int64], vectors: Stored, queries: NDArray[np.float32], count: int
+) -> SearchResult:
+    """The ``count`` best of the rows ``every``, all of which are read."""
+    best = nothing_found(len(queries), count)
+    for start in range(0, len(every), _BLOCK):
+        rows = every[start : start + _BLOCK]
+        block = vectors.gather(rows)
+        scores = np.stack([score(block, query) for query in queries])
+        _refuse_damaged(scores)
+        best = merged([best, SearchResult(np.broadcast_to(rows, scores.shape), scores)], count)
+    return best
 
 
 def _scan(
@@ -183,46 +207,49 @@ def merged(results: Sequence[SearchResult], k: int) -> SearchResult:
         return results[0]
     rows = np.concatenate([each.rows for each in results], axis=1)
     scores = np.concatenate([each.scores for each in results], axis=1)
-    # What is not there, row -1, has the score -inf and comes last.
-    order = np.lexsort((rows, -scores))[:, :k]
+    return _best(rows, scores, k)
+
+
+def _scored(
+    vectors: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Inner products (n, depth) of ``queries`` with the vectors at ``rows``, -inf for row -1."""
+    depth = rows.shape[1]
+    wanted = np.maximum(rows, 0).ravel()
+    scores = np.empty(len(wanted), dtype=np.float32)
+    for start in range(0, len(wanted), _GATHERED):
+        stop = min(start + _GATHERED, len(wanted))
+        found = vectors.gather(wanted[start:stop])
+        first, last = start // depth, (stop - 1) // depth
+        asked = queries[first] if first == last else queries[np.arange(start, stop) // depth]
+        scores[start:stop] = score(found, asked)
+    _refuse_damaged(scores)
+    scores = scores.reshape(rows.shape)
+    scores[rows < 0] = -np.inf
+    return scores
+
+
+def _best(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> SearchResult:
+    """The ``count`` best of each line, by falling score and rising row; row -1 scores -inf."""
+    order = np.lexsort((rows, -scores))[:, :count]
     return SearchResult(
         np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
     )
 
 
 def score(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products (m,) of ``vectors`` (m, dim) with ``query`` (dim,), each on its own.
+    """Inner products (m,) of ``vectors`` (m, dim) with ``query``, (dim,) or one a vector (m, dim).
 
     NumPy's pairwise sum over the last axis treats every row alike, unlike a matrix product, whose
     result for a row depends on its place in the batch.
     """
     step = max(1, _CELLS // max(1, vectors.shape[1]))
     wide = query.astype(np.float64)
-    parts = [(vectors[i : i + step] * wide).sum(axis=1) for i in range(0, len(vectors), step)]
-    return np.concatenate(parts).astype(np.float32) if parts else np.empty(0, dtype=np.float32)
-
-
-def _settled(
-    proposed: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    depth: int,
-    wanted: int,
-    tolerance: float,
-    lossless: bool,
-) -> bool:
-    """Whether no passage beyond the candidates can belong to the ``wanted`` best.
-
-    ``proposed`` are the structure's own scores of the candidates, falling; ``scores`` the exact
-    ones.
-    """
-    if len(scores) < wanted:
-        return False
-    if len(scores) < depth:
-        return True
-    worst = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    if lossless:
-        return bool(proposed[-1] + 2 * tolerance < worst)
-    return bool(proposed[-1] + 2 * tolerance < proposed[scores == worst].min())
+    found = np.empty(len(vectors), dtype=np.float32)
+    for start in range(0, len(vectors), step):
+        part = slice(start, start + step)
+        found[part] = (vectors[part] * (wide if wide.ndim == 1 else wide[part])).sum(axis=1)
+    return found
 
 
 def _refuse_damaged(scores: NDArray[np.float32]) -> None:
@@ -232,15 +259,3 @@ def _refuse_damaged(scores: NDArray[np.float32]) -> None:
             "expected finite scores from the stored vectors, found others: the files in vectors/ "
             "are damaged: build the index again with --overwrite"
         )
-
-
-def _keep_best(
-    result: SearchResult,
-    number: int,
-    rows: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    wanted: int,
-) -> None:
-    order = np.lexsort((rows, -scores))[:wanted]
-    result.rows[number, : len(order)] = rows[order]
-    result.scores[number, : len(order)] = scores[order]
