@@ -21,6 +21,9 @@ from .vectors import LARGEST_NORM, VectorType, write_vectors
 
 # Long texts make shards of fewer passages, so that memory does not depend on their length.
 _SHARD_BYTES = 32 << 20
+_SHARDS_OF_A_SIZE = 16
+_LARGEST_SHARD = 16
+"""Of that many times as many passages as the first ones."""
 
 
 class PassageEncoder(Protocol):
@@ -64,6 +67,7 @@ class Corpus(Protocol):
 class BuildOptions:
     """``kind`` is one of ``kinds.KINDS`` or a FAISS factory string.
 
+    ``shard_size`` is that of the first shards (see ``shard_rows``).
     ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
     metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
     seconds another writer may take, ``memory`` how many bytes building the structure may take.
@@ -173,7 +177,8 @@ class ShardReader:
             size += len(stored)
             passages.append(passage)
             locations.append(self.corpus.location)
-            if len(passages) == self._options.shard_size or size >= _SHARD_BYTES:
+            full = len(passages) == shard_rows(number, self._options.shard_size)
+            if full or size >= _SHARD_BYTES:
                 break
         return _Reading(number, first_row, passages, locations, digest.hexdigest())
 
@@ -214,6 +219,15 @@ class ShardReader:
 
 def _can_be_compared(value: object) -> bool:
     """Whether SQLite compares it as its type suggests; a bool is 0 or 1 there."""
+def shard_rows(number: int, first: int) -> int:
+    """Passages in shard ``number`` of a segment whose first shards have ``first``.
+
+    They grow to sixteen times that, doubling every sixteen shards: what a kill loses stays a small
+    part of what was done, and a large index does not have thousands of files.
+    """
+    return first * min(_LARGEST_SHARD, 1 << min(number // _SHARDS_OF_A_SIZE, 30))
+
+
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     if isinstance(value, float):

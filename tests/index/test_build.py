@@ -205,6 +205,13 @@ def test_ivfpq_of_few_passages_says_that_it_became_flat(tmp_path: Path) -> None:
     assert "needs 256 passages to train on and there are 30" in report.reason
 
 
+def test_shards_grow_so_that_a_large_index_has_few_files(tmp_path: Path) -> None:
+    build(tmp_path / "index", sentences(40), shard_size=1)
+    with Index.open(tmp_path / "index") as index:
+        rows = [file.rows for file in index.manifest.segments[0].vectors]
+    assert rows == 16 * [1] + 12 * [2]
+
+
 @pytest.mark.parametrize(("name", "value"), [("shard_size", 0), ("threads", 0)])
 def test_options_below_one_are_refused(tmp_path: Path, name: str, value: int) -> None:
     with pytest.raises(UsageError, match=rf"{name} \({value}\) must be at least 1"):
