@@ -202,6 +202,7 @@ def remove_unused(
     """
     try:
         kept = list(_kept(directory, current))
+        segments = segment_numbers(directory)
     except RocketRankError as error:  # what was committed stays committed
         _log.warning("%s; nothing is removed for now", error)
         return
@@ -217,7 +218,7 @@ def remove_unused(
     used = {file.file for each in manifests for file in each.files()}
     used |= {f"{COMMITS}/{number:06d}.json" for number, _ in kept}
     unfinished = []
-    for number in segment_numbers(directory):
+    for number in segments:
         segment = SegmentFolder(directory, number)
         if number in numbers or (work := begun(segment)).complete:
             continue

@@ -73,16 +73,25 @@ def relative(directory: Path, path: Path) -> str:
 
 
 def is_ledger(path: Path) -> bool:
-    """Whether ``path`` is an SQLite file that RocketRank made."""
+    """Whether ``path`` is an SQLite file that RocketRank made.
+
+    Raises RocketRankError for a file that cannot be read: it may well be one, and its segment's
+    number must not be given again.
+    """
     try:
         with open(path, "rb") as file:
             header = file.read(72)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
     return header[:15] == b"SQLite format 3" and header[68:] == APPLICATION_ID.to_bytes(4, "big")
 
 
 def segment_numbers(directory: Path) -> list[int]:
+    except OSError as error:
+        raise RocketRankError(
+            f"{path}: cannot be read ({error.strerror}): check permissions and the disk, then run "
+            "the same command again"
+        ) from error
     """Segments that have a passages file, committed or not, in rising order."""
     folder = directory / SEGMENTS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
