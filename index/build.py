@@ -106,6 +106,7 @@ def build_index(
             fields=options.fields,
             segments=(finished,),
             created=now(),
+            bm25=options.bm25,
         )
         commit(directory, manifest)
         remove_unused(directory, manifest, finished="index")

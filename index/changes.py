@@ -20,6 +20,7 @@ from .build import with_a_first_one
 from .commits import commit, commit_numbers, next_commit, remove_unused, snapshots
 from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader, fill_segment
 from .kinds import choose, choose_added
+from .layout import SegmentFolder
 from .manifest import Manifest, Segment
 from .merging import merge
 from .parts import cut
@@ -28,6 +29,7 @@ from .segments import StoredSegment
 from .structure import check_kind
 from .transaction import Stored, writing
 from .writing import (
+    build_postings,
     check_encoder,
     check_options,
     finish_segment,
@@ -171,19 +173,23 @@ def compact(
     options: ChangeOptions,
     *,
     kind: str | None = None,
+    bm25: bool | None = None,
     progress: bool = False,
 ) -> ChangeReport:
     """Makes one segment of all, without what was deleted, and gives the disk space back.
 
     Earlier commits cannot be gone back to afterwards, but for those that are snapshots. ``kind``
-    is another structure for the index; the same one and nothing to fold leaves it as it is.
+    is another structure for the index, ``bm25`` whether it has postings to search by words; the
+    same as before and nothing to fold leaves it as it is.
     """
     started = time.monotonic()
     with writing(directory, options.wait) as before:
         manifest = before.manifest
         wanted = kind or manifest.kind
         check_kind(wanted, manifest.width)
-        build = _build_options(manifest, options)
+        with_words = manifest.bm25 if bm25 is None else bm25
+        build = replace(_build_options(manifest, options), bm25=with_words)
+        number = next_commit(directory, manifest)
         whole = manifest.rows == manifest.count and len(manifest.segments) <= 1
         segments: Sequence[Segment] = manifest.segments
         if segments and not (whole and _is_of_kind(manifest, wanted, options.memory)):
@@ -196,12 +202,18 @@ def compact(
                 progress=progress,
             )
             segments = [merged]
-        earlier = set(commit_numbers(directory)) - {*snapshots(directory).values()}
-        forgets = bool(earlier - {manifest.commit})
-        if segments != manifest.segments or wanted != manifest.kind or forgets:
-            number = next_commit(directory, manifest)
+        elif segments and with_words != manifest.bm25:
+            segments = [_switched(before, number, progress)]
+        # Older ones were forgotten already, even if their files could not be removed.
+        kept = {each for each in commit_numbers(directory) if each >= manifest.history_from}
+        forgets = bool(kept - {*snapshots(directory).values(), manifest.commit})
+        asked = (wanted, with_words)
+        if segments != manifest.segments or asked != (manifest.kind, manifest.bm25) or forgets:
             manifest = replace(
-                _next(before, "compact", number, segments), kind=wanted, history_from=number
+                _next(before, "compact", number, segments),
+                kind=wanted,
+                bm25=with_words,
+                history_from=number,
             )
             commit(directory, manifest)
         remove_unused(directory, manifest)
@@ -210,6 +222,20 @@ def compact(
         started,
         deleted=before.manifest.rows - manifest.rows,
     )
+
+
+def _switched(before: Stored, number: int, progress: bool) -> Segment:
+    """The only segment with postings as of commit ``number`` if it has none, or without them.
+
+    They are a file of that commit, as deletions are, so that no name has two contents.
+    """
+    [segment] = before.manifest.segments
+    if segment.postings:
+        return replace(segment, postings=None)
+    path = SegmentFolder(before.directory, segment.number).postings(number)
+    passages = before.directory / segment.passages.file
+    postings = build_postings(before.directory, passages, segment.rows, path, progress=progress)
+    return replace(segment, postings=postings)
 
 
 def _report(manifest: Manifest, started: float, **counts: int) -> ChangeReport:
@@ -306,6 +332,7 @@ def _build_options(manifest: Manifest | None, options: ChangeOptions) -> BuildOp
         threads=options.threads,
         fields=manifest.fields if manifest else (),
         vectors=manifest.vectors if manifest else "float32",
+        bm25=manifest.bm25 if manifest else False,
         wait=options.wait,
         memory=options.memory,
     )

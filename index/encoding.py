@@ -71,6 +71,7 @@ class BuildOptions:
     ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
     metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
     seconds another writer may take, ``memory`` how many bytes building the structure may take.
+    ``bm25`` makes postings too, to search by words.
     """
 
     kind: str = "auto"
@@ -83,6 +84,7 @@ class BuildOptions:
     fields: tuple[str, ...] = ()
     wait: float = 0
     memory: int | None = None
+    bm25: bool = False
 
 
 class VectorSource(Protocol):
@@ -217,8 +219,6 @@ class ShardReader:
             ) from error
 
 
-def _can_be_compared(value: object) -> bool:
-    """Whether SQLite compares it as its type suggests; a bool is 0 or 1 there."""
 def shard_rows(number: int, first: int) -> int:
     """Passages in shard ``number`` of a segment whose first shards have ``first``.
 
@@ -228,6 +228,8 @@ def shard_rows(number: int, first: int) -> int:
     return first * min(_LARGEST_SHARD, 1 << min(number // _SHARDS_OF_A_SIZE, 30))
 
 
+def _can_be_compared(value: object) -> bool:
+    """Whether SQLite compares it as its type suggests; a bool is 0 or 1 there."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
     if isinstance(value, float):

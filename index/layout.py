@@ -2,9 +2,9 @@
 
 ``manifest.json`` names the files of the commit in force; ``commits/`` holds a copy of each commit
 that is kept, ``snapshots/`` the names that some were given. A *segment* is a folder of passages,
-vectors and their FAISS structure, written once and never changed: what is deleted from it is said
-by a file of bits beside them, a new one for each commit. A number is used again only when no commit
-that is kept has it, so a name never has two contents.
+vectors, their FAISS structure and perhaps postings, written once and never changed: what is deleted
+from it is said by a file of bits beside them, a new one for each commit. A number is used again
+only when no commit that is kept has it, so a name never has two contents.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ APPLICATION_ID = 0x52524958
 """SQLite's ``application_id`` of our passages file ("RRIX"), at byte 68 of its header."""
 
 _SEGMENT = re.compile(r"\d{6,}")
-_INNER = r"passages\.sqlite|vectors/\d{6,}\.npy|[a-z0-9-]+\.faiss|live-\d{6,}\.bits"
+_INNER = r"passages\.sqlite|vectors/\d{6,}\.npy|[a-z0-9-]+\.(faiss|bm25)|live-\d{6,}\.bits"
 # Format 1 kept one segment in the index folder itself, a rebuilt one under numbered names.
 _FORMAT_1 = r"passages(-\d+)?\.sqlite|vectors(-\d+)?/\d{6,}\.npy|faiss(-\d+)?/[a-z]+\.faiss"
 _FOLDER = re.compile(rf"{SEGMENTS}/\d{{6,}}(/vectors)?|(vectors|faiss)(-\d+)?")
@@ -62,6 +62,10 @@ class SegmentFolder:
     def structure(self, kind: str, part: int = 0) -> Path:
         return self.folder / (f"{kind}-{part + 1}.faiss" if part else f"{kind}.faiss")
 
+    def postings(self, commit: int | None = None) -> Path:
+        """The postings that the segment was made with, or got as of ``commit``."""
+        return self.folder / ("postings.bm25" if commit is None else f"postings-{commit:06d}.bm25")
+
     def live(self, commit: int) -> Path:
         """The bits that say which rows were not deleted, as of ``commit``."""
         return self.folder / f"live-{commit:06d}.bits"
@@ -83,15 +87,15 @@ def is_ledger(path: Path) -> bool:
             header = file.read(72)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
-    return header[:15] == b"SQLite format 3" and header[68:] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def segment_numbers(directory: Path) -> list[int]:
     except OSError as error:
         raise RocketRankError(
             f"{path}: cannot be read ({error.strerror}): check permissions and the disk, then run "
             "the same command again"
         ) from error
+    return header[:15] == b"SQLite format 3" and header[68:] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def segment_numbers(directory: Path) -> list[int]:
     """Segments that have a passages file, committed or not, in rising order."""
     folder = directory / SEGMENTS
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -17,6 +17,11 @@ from .vectors import VECTOR_TYPES, VectorType
 
 FORMAT = "rocketrank index"
 FORMAT_VERSION = 2
+"""What an index without postings is written as, and what its ledgers say."""
+_WITH_POSTINGS = 3
+"""An older RocketRank reads format 2 and passes over what it does not know, so a change that it
+made would lose the postings without a word: an index that has them must be refused by it. One that
+has none is written as before, and any RocketRank may change it."""
 _T = TypeVar("_T")
 
 
@@ -58,7 +63,7 @@ class StructureNote:
 class Segment:
     """``rows`` passages, ``count`` of them not deleted: all, where there is no ``live`` file.
 
-    ``largest_norm`` bounds FAISS's rounding error.
+    ``largest_norm`` bounds FAISS's rounding error. ``postings`` are the words' for BM25.
     """
 
     number: int
@@ -69,10 +74,11 @@ class Segment:
     vectors: tuple[VectorFile, ...]
     structure: StructureNote
     live: StoredFile | None
+    postings: StoredFile | None = None
 
     def files(self) -> list[StoredFile]:
-        live = [self.live] if self.live else []
-        return [self.passages, *self.vectors, *self.structure.files, *live]
+        others = [each for each in (self.live, self.postings) if each]
+        return [self.passages, *self.vectors, *self.structure.files, *others]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +86,7 @@ class Manifest:
     """A commit. ``change`` is the command that made it, ``kind`` the structure that was asked for.
 
     Commits from ``history_from`` on are kept for a while; ``fields`` are the metadata columns.
+    ``bm25`` says that each segment has postings, and that new ones get them.
     """
 
     commit: int
@@ -92,6 +99,7 @@ class Manifest:
     fields: tuple[str, ...]
     segments: tuple[Segment, ...]
     created: str
+    bm25: bool = False
 
     @property
     def count(self) -> int:
@@ -114,7 +122,12 @@ class NewerFormatError(DataError):
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is written."""
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)}
+    version = _WITH_POSTINGS if manifest.bm25 else FORMAT_VERSION
+    content = {"format": FORMAT, "format_version": version, **asdict(manifest)}
+    if not manifest.bm25:
+        del content["bm25"]
+        for segment in content["segments"]:
+            del segment["postings"]
     content["checksum"] = _checksum(content)
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
@@ -141,9 +154,9 @@ def read_manifest_file(path: Path) -> Manifest | None:
     version = content.get("format_version")
     if type(version) is not int or version < 1:
         raise _damaged(path, f"expected a number as format_version, found {version!r}")
-    if version > FORMAT_VERSION:
+    if version > _WITH_POSTINGS:
         raise NewerFormatError(
-            f"{path}: written by format {version}, this RocketRank reads up to {FORMAT_VERSION}: "
+            f"{path}: written by format {version}, this RocketRank reads up to {_WITH_POSTINGS}: "
             "upgrade rocketrank"
         )
     try:
@@ -199,6 +212,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         fields=tuple(_field({"field": name}, "field", str) for name in names),
         segments=tuple(_segment(each) for each in _dicts(content, "segments")),
         created=_field(content, "created", str),
+        bm25=_field({"bm25": False, **content}, "bm25", bool),
     )
     for segment in manifest.segments:
         rows = sum(file.rows for file in segment.vectors)
@@ -210,13 +224,18 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
                 f"expected segment {segment.number} to have {segment.rows} rows with "
                 f"{segment.count} of them live, found vectors of {rows} and structures of {held}"
             )
+        if (segment.postings is not None) != manifest.bm25:
+            found = "none" if manifest.bm25 else "some"
+            raise ValueError(
+                f"expected segment {segment.number} to have postings where 'bm25' is true and only "
+                f"there, found {found} with {manifest.bm25}"
+            )
     return manifest
 
 
 def _segment(content: Mapping[str, Any]) -> Segment:
     structure = _field(content, "structure", dict)
     search = _field(structure, "search", dict)
-    live = content.get("live")
     return Segment(
         number=_field(content, "number", int),
         rows=_field(content, "rows", int),
@@ -231,7 +250,8 @@ def _segment(content: Mapping[str, Any]) -> Segment:
             search={name: _field(search, name, int) for name in search},
             files=_vector_files(structure, "files"),
         ),
-        live=None if live is None else _file(_field(content, "live", dict)),
+        live=_file_or_none(content, "live"),
+        postings=_file_or_none(content, "postings"),
     )
 
 
@@ -251,6 +271,10 @@ def _file(content: Mapping[str, Any]) -> StoredFile:
         bytes=_field(content, "bytes", int),
         sha256=_field(content, "sha256", str),
     )
+
+
+def _file_or_none(content: Mapping[str, Any], name: str) -> StoredFile | None:
+    return None if content.get(name) is None else _file(_field(content, name, dict))
 
 
 def _vector_type(name: str) -> VectorType:

@@ -1,4 +1,4 @@
-"""Making a segment's vectors and FAISS structure again, under their names or under new ones."""
+"""Making a segment's vectors, structure and postings again, under their names or under new ones."""
 
 import shutil
 import sqlite3
@@ -24,7 +24,7 @@ from .progress import Progress
 from .segment_checks import damage, read_only
 from .structure import omp_threads
 from .vectors import LARGEST_NORM, VectorType, write_vectors
-from .writing import build_structure, check_encoder, stored
+from .writing import build_postings, build_structure, check_encoder, stored
 
 _Key = tuple[StoredFile, ...]
 
@@ -55,6 +55,14 @@ class Mender:
         found = ((file, damage(directory, file)) for file in sorted(files, key=lambda f: f.file))
         self.damaged = {file: wrong for file, wrong in found if wrong}
         self._mended: dict[_Key, Segment] = {}
+        # Of commits that share a segment, one may have postings and another none.
+        self._postings = {
+            segment.postings: segment
+            for manifest in kept
+            for segment in manifest.segments
+            if segment.postings
+        }
+        self._postings_again: dict[StoredFile | None, StoredFile] = {}
 
     def damaged_segments(self) -> list[tuple[Manifest, Segment]]:
         """Segments with damaged vectors or a damaged structure, one for all commits that share it.
@@ -82,12 +90,38 @@ class Mender:
     def adopted(self, manifest: Manifest) -> Manifest:
         """The manifest with the segments that were made again under new names."""
         segments = tuple(
-            replace(self._mended[_key(each)], count=each.count, live=each.live)
-            if _key(each) in self._mended
-            else each
+            replace(
+                self._mended.get(_key(each), each),
+                count=each.count,
+                live=each.live,
+                postings=self._postings_again.get(each.postings, each.postings),
+            )
             for each in manifest.segments
         )
         return replace(manifest, segments=segments)
+
+    def mend_postings(self, done: list[str], left: list[str]) -> None:
+        """Makes all damaged postings again, of the passages, and says so."""
+        for file, segment in self._postings.items():
+            wrong = self.damaged.get(file)
+            if wrong is None:
+                continue
+            old = self.directory / file.file
+            texts = self.directory / segment.passages.file
+            if segment.passages in self.damaged:
+                left.append(f"{old}: {wrong}: {texts}, which it is made of, is damaged too")
+                continue
+            path = self._free_name(old)
+            again = build_postings(
+                self.directory, texts, segment.rows, path, progress=self._progress
+            )
+            what = f"{old}: {wrong}: built it again from the passages"
+            if again.sha256 == file.sha256:
+                self._put_back(path, old, file)
+                done.append(f"{what}, to the same bytes")
+            else:
+                self._postings_again[file] = again
+                done.append(f"{what}, to other bytes, which are in {path}")
 
     def mend(self, manifest: Manifest, segment: Segment, done: list[str], left: list[str]) -> None:
         """Makes a segment's vectors, then its structure again, and says so."""
@@ -196,12 +230,7 @@ class Mender:
     ) -> VectorFile:
         """The file of a part's structure, built again: the same one, if its bytes are."""
         old = self.directory / part.file.file
-        names = (old.with_name(f"{old.stem}{'x' * n}{old.suffix}") for n in count(1))
-        path = next(
-            name
-            for name in names
-            if not name.exists() and relative(self.directory, name) not in self._names
-        )
+        path = self._free_name(old)
         make_folder(path.parent)
         file, _ = self._build(manifest, segment, part, path)
         what = f"{old}: {self.damaged[part.file]}: built it again from the vectors"
@@ -211,6 +240,15 @@ class Mender:
             return part.file
         done.append(f"{what}, to other bytes, which are in {path}")
         return file
+
+    def _free_name(self, old: Path) -> Path:
+        """A name for what replaces ``old`` that no file has and no commit names."""
+        names = (old.with_name(f"{old.stem}{'x' * n}{old.suffix}") for n in count(1))
+        return next(
+            name
+            for name in names
+            if not name.exists() and relative(self.directory, name) not in self._names
+        )
 
     def _new_segment(
         self,

@@ -22,6 +22,7 @@ from .where import Condition
 
 _ATTEMPTS = 10
 _REMEMBERED = 3
+from .word_search import search_words
 """Conditions, beside the last one, whose rows are kept."""
 
 
@@ -150,6 +151,34 @@ class Index:
     def opened_again(self) -> Self:
         """The index as it is now. This one stays open for those who still read it."""
         return type(self).open(self.directory, threads=self._threads)
+
+    @property
+    def has_words(self) -> bool:
+        """Whether ``search_words`` can search: the index has postings."""
+        return self.manifest.bm25
+
+    def search_words(
+        self, queries: Sequence[str], k: int, where: str | None = None
+    ) -> SearchResult:
+        """The ``k`` best passages for each of ``queries`` by BM25; shapes and order as ``search``.
+
+        Only passages that share a word with a query are found, and their scores are above 0. The
+        statistics are those of all passages that are not deleted: ``where`` says what may be
+        found, and changes no score. Raises UsageError for an index without postings, and as
+        ``search``.
+        """
+        self._check_open()
+        if not self.has_words:
+            raise UsageError(
+                f"{self.directory}: expected postings to search by words, found an index without: "
+                "build it with `rq index --bm25`, or run `rq compact --bm25`"
+            )
+        if k < 1:
+            raise UsageError(f"k ({k}) must be at least 1")
+        if isinstance(queries, str):
+            raise UsageError("expected a list of queries, found one text: pass [query]")
+        segments = [segment.words for segment in self._segments if segment.words]
+        return search_words(segments, queries, k, self._selections(where))
 
     def rows(self) -> NDArray[np.int64]:
         """The rows of all passages that are not deleted, rising."""

@@ -75,6 +75,7 @@ def repair_index(
         mender = Mender(directory, kept, encoder_for, threads=threads, progress=progress)
         for manifest, segment in mender.damaged_segments():
             mender.mend(manifest, segment, done, left)
+        mender.mend_postings(done, left)
         current = _adopt(directory, current, kept, mender, done, left)
         whole = [each for each in _kept(directory, current) if mender.is_whole(each)]
         if current in whole:

@@ -5,6 +5,7 @@ process over a damaged file, and of damage the file's name says more than what f
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +16,13 @@ import orjson
 from numpy.typing import NDArray
 
 from ..data.lines import shown
+from ..data.words import words
 from ..durable import sha256_of
 from ..errors import DataError, RocketRankError
 from .manifest import Manifest, Segment, StoredFile, VectorFile
 from .parts import Part, part_vectors, parts_of
-from .passages import FIELDS, Shard
+from .passages import FIELDS, PassageReader, Shard
+from .postings import Postings
 from .progress import Progress
 from .selection import Selection
 from .structure import Structure, faiss_library, take_apart
@@ -44,6 +47,9 @@ def segment_problems(
         )
     else:
         yield from _passage_problems(path, manifest, segment, sample)
+    if segment.postings:
+        texts = path if not wrong else None
+        yield from _postings_problems(directory, segment, segment.postings, texts, sample)
     if segment.live:
         yield from _live_problems(directory, segment, segment.live)
     whole = True
@@ -119,6 +125,49 @@ def _live_problems(directory: Path, segment: Segment, file: StoredFile) -> Itera
     count = Selection(bits, segment.rows).count if len(bits) * 8 >= segment.rows else 0
     if count != segment.count:
         yield f"{path}: expected {segment.count} bits to be set, found {count}: {_AS_WRITTEN}"
+
+
+def _postings_problems(
+    directory: Path, segment: Segment, file: StoredFile, texts: Path | None, sample: int
+) -> Iterator[str]:
+    """Whether the postings are those of the passages in ``texts``, on a sample of them."""
+    path = directory / file.file
+    wrong = damage(directory, file)
+    if wrong:
+        yield f"{path}: {wrong}: `rq repair {directory}` builds it again from the passages"
+        return
+    try:
+        postings = Postings(path)
+    except DataError as error:
+        yield str(error)
+        return
+    rows, tokens = len(postings.lengths), int(postings.lengths.sum(dtype=np.int64))
+    if (rows, tokens) != (segment.rows, postings.total_frequency()):
+        yield (
+            f"{path}: expected the postings of {segment.rows} passages with "
+            f"{postings.total_frequency()} words, found lengths of {rows} with {tokens}: "
+            f"{_AS_WRITTEN}"
+        )
+    elif texts is not None:
+        drawn = drawn_rows(rows, sample).tolist()
+        with closing(PassageReader(texts)) as reader:
+            passages = reader.passages(drawn)
+        for row, passage in zip(drawn, passages, strict=True):
+            expected = Counter(words(passage.full_text))
+            found = {word: _frequency(postings, word, row) for word in expected}
+            if found != expected or postings.lengths[row] != expected.total():
+                yield (
+                    f"{path}: expected the words of passage {shown(passage.id)} in row {row}, "
+                    f"found others: {_AS_WRITTEN}"
+                )
+                return
+
+
+def _frequency(postings: Postings, word: str, row: int) -> int:
+    """How often the passage at ``row`` has ``word``, by its postings."""
+    rows, frequencies = postings.find(word)
+    place = int(np.searchsorted(rows, row))
+    return int(frequencies[place]) if place < len(rows) and rows[place] == row else 0
 
 
 def _passage_problems(path: Path, manifest: Manifest, segment: Segment, sample: int) -> list[str]:

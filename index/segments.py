@@ -14,10 +14,12 @@ from .parts import parts_of
 from .passages import PassageReader
 from .search import SearchResult, merged, nothing_found, search_selected, shifted
 from .selection import Selection
+from .postings import Postings
 from .structure import Structure
 from .vectors import RowRange, VectorShards, VectorType
 
 _AT_ONCE = 1000
+from .word_search import LiveWords
 """Passages in memory while all of a segment are read."""
 
 
@@ -119,6 +121,7 @@ class OpenSegment(StoredSegment):
             self.close()
             raise
 
+            self.words = self._words()
     def search(
         self, queries: NDArray[np.float32], k: int, selection: Selection | None
     ) -> SearchResult:
@@ -165,6 +168,19 @@ def size_problem(directory: Path, file: StoredFile) -> str | None:
             f"{path}: this file of the index is missing: run `rq repair {directory}`, or build the "
             "index again with --overwrite"
         )
+    def _words(self) -> LiveWords | None:
+        """What ``search_words`` reads; None where the segment has no postings."""
+        file = self.segment.postings
+        if file is None:
+            return None
+        postings = Postings(self.directory / file.file)
+        if postings.counts.rows != self.segment.rows:
+            raise DataError(
+                f"{postings.path}: expected the postings of {self.segment.rows} passages, found "
+                f"those of {postings.counts.rows}: run `rq repair`"
+            )
+        return LiveWords(postings, self.live)
+
     size = path.stat().st_size
     if size != file.bytes:
         return (

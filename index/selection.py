@@ -55,16 +55,19 @@ class Selection:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """The rows, rising."""
-        mask = np.unpackbits(self.bits, count=self.rows, bitorder="little")
-        return np.flatnonzero(mask).astype(np.int64)
+        return np.flatnonzero(self.mask).astype(np.int64)
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """For each row whether it is in the set."""
+        return np.unpackbits(self.bits, count=self.rows, bitorder="little").view(np.bool_)
 
     def between(self, start: int, stop: int) -> "Selection":
         """The part in rows ``start`` … ``stop`` - 1, counted from 0."""
-        mask = np.unpackbits(self.bits, count=self.rows, bitorder="little").astype(bool)
-        return Selection.of_mask(mask[start:stop])
+        return Selection.of_mask(self.mask[start:stop])
 
     def without(self, numbers: NDArray[np.int64]) -> "Selection":
-        mask = np.unpackbits(self.bits, count=self.rows, bitorder="little").astype(bool)
+        mask = self.mask
         mask[numbers] = False
         return Selection.of_mask(mask)
 

@@ -6,7 +6,8 @@ structure is made from the vector files, and a new commit of the index names the
 nobody reads it, and the next run of the same command goes on with it.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,10 +31,14 @@ from .manifest import (
     read_manifest_file,
 )
 from .parts import cut
-from .passages import FIELDS, PURPOSE, Ledger
+from .passages import FIELDS, PURPOSE, Ledger, PassageReader
+from .postings_writing import write_postings
 from .progress import Progress
 from .structure import fill, omp_threads, write_index
 from .vectors import VECTOR_TYPES, VectorShards
+
+_AT_ONCE = 1000
+"""Passages in memory while they are split into words."""
 
 
 def check_options(options: BuildOptions) -> None:
@@ -158,7 +163,7 @@ def finish_segment(
     *,
     progress: bool,
 ) -> Segment:
-    """Makes the FAISS structure of the encoded shards; what is left to do is to commit.
+    """Makes the structure of the encoded shards, and postings if asked for; left is to commit.
 
     ``choice`` gives the structure for a number of vectors.
     """
@@ -176,8 +181,12 @@ def finish_segment(
             built = build_structure(chosen, vectors, path, bar)
             files.append(VectorFile(rows=len(vectors), **asdict(stored(segment.directory, path))))
             largest_norm = max(largest_norm, built.largest_norm)
+    directory, postings = segment.directory, None
+    if options.bm25:
+        postings = build_postings(
+            directory, segment.passages, ledger.rows, segment.postings(), progress=progress
+        )
     ledger.mark_complete()
-    directory = segment.directory
     return Segment(
         number=segment.number,
         rows=ledger.rows,
@@ -201,6 +210,7 @@ def finish_segment(
             files=tuple(files),
         ),
         live=None,
+        postings=postings,
     )
 
 
@@ -216,6 +226,26 @@ def build_structure(choice: Choice, vectors: VectorShards, path: Path, bar: Prog
     filled = fill(choice, vectors, lambda n, _: bar.advance(n, of=n, position=None))
     write_index(filled.index, path)
     return Built(filled.search, filled.largest_norm)
+
+
+def build_postings(
+    directory: Path, passages: Path, rows: int, path: Path, *, progress: bool
+) -> StoredFile:
+    """Writes the postings of all ``rows`` in a segment's file of ``passages`` as ``path``."""
+    make_folder(path.parent)
+    with (
+        closing(PassageReader(passages)) as reader,
+        Progress("splitting into words", shown=progress, total=rows) as bar,
+    ):
+        write_postings(path, _texts(reader, rows, bar))
+    return stored(directory, path)
+
+
+def _texts(reader: PassageReader, rows: int, bar: Progress) -> Iterator[str]:
+    for start in range(0, rows, _AT_ONCE):
+        passages = reader.passages(range(start, min(start + _AT_ONCE, rows)))
+        yield from (passage.full_text for passage in passages)
+        bar.advance(len(passages), of=len(passages), position=None)
 
 
 def stored(directory: Path, path: Path) -> StoredFile:

@@ -1,12 +1,10 @@
 """BM25 over the passages of an index, by the optional package ``bm25s``.
 
-Lucene's form of BM25 (Kamphuis et al., ECIR 2020) with the parameters that Anserini, and after it
-BEIR, use for passages: k1 0.9, b 0.4. Words are runs of letters and digits in lower case, Chinese
-and Japanese characters are words of their own, English stop words are left out, nothing is stemmed.
+Lucene's form of BM25 (Kamphuis et al., ECIR 2020) with the words and parameters of
+``data/words.py``, as an index with postings has it.
 """
 
 import importlib
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.records import Passage
+from ..data.words import K1, B, words
 from ..errors import DataError, MissingDependencyError, UsageError
-
-K1, B = 0.9, 0.4
-
-_IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\W{_IDEOGRAPHS}]+")
 
 
 class Bm25Hit(NamedTuple):
@@ -37,7 +31,6 @@ class Bm25:
         """Reads the corpus once. MissingDependencyError without ``bm25s``, DataError for a corpus
         that has no word."""
         library = _library()
-        self._stopwords = frozenset(library.stopwords.STOPWORDS_EN)
         self._vocabulary: dict[str, int] = {}
         # Arrays: a list of Python integers would take ten times the memory.
         documents = [array("i", self._add_words(passage.full_text)) for passage in corpus]
@@ -61,7 +54,7 @@ class Bm25:
         return [self._search(query, depth) for query in queries]
 
     def _search(self, query: str, depth: int) -> list[Bm25Hit]:
-        known = [self._vocabulary[word] for word in self._words(query) if word in self._vocabulary]
+        known = [self._vocabulary[word] for word in words(query) if word in self._vocabulary]
         if not known:
             return []
         scores: NDArray[np.float32] = self._scorer.get_scores_from_ids(known)
@@ -78,10 +71,7 @@ class Bm25:
 
     def _add_words(self, text: str) -> list[int]:
         vocabulary = self._vocabulary
-        return [vocabulary.setdefault(word, len(vocabulary)) for word in self._words(text)]
-
-    def _words(self, text: str) -> list[str]:
-        return [word for word in _WORD.findall(text.lower()) if word not in self._stopwords]
+        return [vocabulary.setdefault(word, len(vocabulary)) for word in words(text)]
 
 
 def _library() -> Any:

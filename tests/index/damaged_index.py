@@ -103,6 +103,7 @@ def refresh(directory: Path, change: Callable[[Segment], Segment] = lambda each:
             segment.structure, files=_rows_as_they_are(directory, segment.structure.files)
         ),
         live=segment.live and _as_it_is(directory, segment.live),
+        postings=segment.postings and _as_it_is(directory, segment.postings),
     )
     manifest = replace(manifest, segments=(segment, *manifest.segments[1:]))
     shutil.rmtree(directory / "commits")

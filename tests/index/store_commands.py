@@ -73,7 +73,9 @@ def _by_id(*parts: Iterable[Passage], without: Iterable[str] = ()) -> dict[str, 
 
 
 def _index(directory: Path, passages: list[Passage], *, overwrite: bool, kind: str) -> None:
-    options = BuildOptions(kind=kind, shard_size=10, overwrite=overwrite, fields=("number",))
+    options = BuildOptions(
+        kind=kind, shard_size=10, overwrite=overwrite, fields=("number",), bm25=not overwrite
+    )
     build_index(directory, ListCorpus(passages), HashingEncoder(), options)
 
 

@@ -29,6 +29,7 @@ from .store_commands import ONCE_THERE, STEPS
 
 _T = TypeVar("_T")
 ROOT = Path(__file__).resolve().parents[2]
+WORDS = ["w1 w2 w3", "title w7"]
 QUERIES = np.random.default_rng(5).standard_normal((17, 16)).astype(np.float32)
 
 
@@ -37,11 +38,13 @@ class Content:
     """All passages in the order of their rows, and for each query all ids and scores in order.
 
     With more queries than a vector has dimensions the scores are as telling as the vectors.
+    ``words`` are the same for queries by words, where the index has postings.
     """
 
     passages: tuple[Passage, ...]
     found: tuple[tuple[str, ...], ...]
     scores: bytes
+    words: tuple[tuple[tuple[str, float], ...], ...] | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,20 @@ def content_of(
             with pytest.raises(DataError, match="found none with the id"):
                 index.check_ids([passage_id])
         assert tuple(index.passages_by_id(list(ids.values()))) == passages
-        return index.manifest.commit, Content(passages, found, result.scores.tobytes())
+        content = Content(passages, found, result.scores.tobytes(), _found_by_words(index, ids))
+        return index.manifest.commit, content
+
+
+def _found_by_words(
+    index: Index, ids: dict[int, str]
+) -> tuple[tuple[tuple[str, float], ...], ...] | None:
+    if not index.has_words:
+        return None
+    result = index.search_words(WORDS, len(index) + 3)
+    return tuple(
+        tuple((ids[row], score) for row, score in zip(*each, strict=True) if row >= 0)
+        for each in zip(result.rows.tolist(), result.scores.tolist(), strict=True)
+    )
 
 
 def state_of(directory: Path) -> State | None:

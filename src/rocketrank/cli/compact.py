@@ -24,6 +24,14 @@ def compact(
             show_default="the kind the index has",
         ),
     ] = None,
+    bm25: Annotated[
+        bool | None,
+        typer.Option(
+            "--bm25/--no-bm25",
+            help="Whether the index keeps postings, to search by words.",
+            show_default="as it does",
+        ),
+    ] = None,
     memory: options.Memory = None,
     wait: options.Wait = 0,
     threads: options.Threads = None,
@@ -40,13 +48,15 @@ def compact(
 
     before, size = committed_manifest(directory), folder_size(directory)
     change = ChangeOptions(threads=threads, wait=wait, memory=memory)
-    report = compact_index(directory, change, kind=kind, progress=sys.stderr.isatty())
+    report = compact_index(directory, change, kind=kind, bm25=bm25, progress=sys.stderr.isatty())
     manifest = committed_manifest(directory)
     if report.commit == before.commit:
         print("nothing to fold: nothing is deleted, and there is no more than one segment")
     else:
         for line in _summary(report, manifest):
             print(line)
+        if manifest.bm25 != before.bm25:
+            print("with postings for BM25" if manifest.bm25 else "without postings for BM25")
     print(f"{size_in_words(folder_size(directory))} on the disk, {size_in_words(size)} before")
     print(commit_line(report.commit, report.passages, report.segments))
     if report.commit != before.commit:

@@ -44,6 +44,10 @@ def index(
             "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
         ),
     ] = "float32",
+    bm25: Annotated[
+        bool,
+        typer.Option("--bm25", help="Keep postings too, to search by words. The index remembers."),
+    ] = False,
     format: options.CorpusFormat = "auto",
     skip_empty: options.SkipEmpty = False,
     skip_duplicates: options.SkipDuplicates = False,
@@ -73,7 +77,7 @@ def index(
     from ..retriever import DualEncoder
 
     options.refuse_empty("--model", model)
-    columns = _field_names(fields)
+    columns = field_names(fields)
     # What this machine and the files cannot do is refused before a model is looked for.
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
@@ -89,6 +93,7 @@ def index(
         fields=columns,
         wait=wait,
         memory=memory,
+        bm25=bm25,
     )
     report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
     for line in _summary(report, encoder.truncated_passages):
@@ -96,7 +101,7 @@ def index(
     print(f'\nNow ask it:  rq search "…" --index {directory}')
 
 
-def _field_names(text: str | None) -> tuple[str, ...]:
+def field_names(text: str | None) -> tuple[str, ...]:
     """The names of ``--fields``, in their order."""
     if text is None:
         return ()

@@ -35,6 +35,7 @@ def _facts(directory: Path, manifest: "Manifest") -> dict[str, Any]:
         "passages": sum(segment.passages.bytes for segment in segments),
         "vectors": sum(file.bytes for segment in segments for file in segment.vectors),
         "structures": sum(file.bytes for segment in segments for file in segment.structure.files),
+        "postings": sum(segment.postings.bytes for segment in segments if segment.postings),
         "deletions": sum(segment.live.bytes for segment in segments if segment.live),
     }
     return {
@@ -47,6 +48,7 @@ def _facts(directory: Path, manifest: "Manifest") -> dict[str, Any]:
         "fingerprint": manifest.model.fingerprint,
         "precision": manifest.model.precision,
         "kind": manifest.kind,
+        "bm25": manifest.bm25,
         "segments": [
             {
                 "number": segment.number,
@@ -77,6 +79,7 @@ def _print(directory: Path, facts: dict[str, Any]) -> None:
         "model": f"{facts['model']} (fingerprint {facts['fingerprint'][:12]}{precision})",
         "width": f"{facts['width']} numbers a vector, stored as {facts['vectors']}",
         "structure": _structures(facts["segments"]),
+        "words": "postings for BM25" if facts["bm25"] else "no postings for BM25",
         "size": f"{size_in_words(sum(parts.values()))} ({sizes})",
         "folder": f"{size_in_words(facts['bytes_of_folder'])} with all commits that are kept",
         "commit": f"{facts['commit']} ({facts['change']}), {local_time(facts['committed'])}",
