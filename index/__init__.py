@@ -3,7 +3,9 @@
 from .build import BuildReport, build_index
 from .changes import ChangeOptions, ChangeReport, add_passages, compact, delete_passages
 from .checking import VerifyReport, verify_index
+from .effort import Effort
 from .encoding import BuildOptions, Corpus, PassageEncoder
+from .gpu_plan import GpuOptions, gpu_options_of
 from .history import CommitNote, drop_snapshot, history, roll_back, take_snapshot
 from .kinds import KINDS
 from .manifest import Manifest
@@ -20,6 +22,8 @@ __all__ = [
     "ChangeReport",
     "CommitNote",
     "Corpus",
+    "Effort",
+    "GpuOptions",
     "Index",
     "Manifest",
     "PassageEncoder",
@@ -33,6 +37,7 @@ __all__ = [
     "compact",
     "delete_passages",
     "drop_snapshot",
+    "gpu_options_of",
     "history",
     "repair_index",
     "roll_back",

@@ -11,6 +11,9 @@ from ..data.lines import shown
 from ..data.records import Passage
 from ..errors import DataError, RocketRankError, UsageError
 from .commits import HeldCommit, commit_numbers, find_commit, manifest_is_lost, read_manifest
+from .effort import USUAL_EFFORT, Effort
+from .gpu import Gpus, opened_gpus
+from .gpu_plan import GpuOptions
 from .layout import MANIFEST, segment_numbers
 from .manifest import Manifest
 from .search import SearchResult, merged, nothing_found, shifted
@@ -19,10 +22,10 @@ from .selection import Selection
 from .structure import omp_threads
 from .vectors import LARGEST_NORM
 from .where import Condition
+from .word_search import search_words
 
 _ATTEMPTS = 10
 _REMEMBERED = 3
-from .word_search import search_words
 """Conditions, beside the last one, whose rows are kept."""
 
 
@@ -39,11 +42,15 @@ class Index:
         *,
         held: HeldCommit | None = None,
         threads: int | None = None,
+        effort: Effort = USUAL_EFFORT,
+        gpus: Gpus | None = None,
     ) -> None:
         """Opens the files that ``manifest`` names; use ``Index.open``."""
         self.directory = directory
         self.manifest = manifest
         self._threads = threads
+        self._effort = effort
+        self._gpus = gpus
         self._held = held
         self._closed = False
         self._selected: dict[str, list[Selection]] = {}
@@ -51,8 +58,10 @@ class Index:
         try:
             for segment in manifest.segments:
                 self._segments.append(
-                    OpenSegment(directory, segment, manifest.width, manifest.vectors)
+                    OpenSegment(directory, segment, manifest.width, manifest.vectors, effort)
                 )
+            if gpus is not None:
+                self._move(gpus)
         except BaseException:
             self.close()
             raise
@@ -61,16 +70,24 @@ class Index:
 
     @classmethod
     def open(
-        cls, directory: Path, *, threads: int | None = None, commit: str | None = None
+        cls,
+        directory: Path,
+        *,
+        threads: int | None = None,
+        commit: str | None = None,
+        effort: Effort = USUAL_EFFORT,
+        gpus: GpuOptions | Gpus | None = None,
     ) -> Self:
         """Opens the index in ``directory`` without reading its data.
 
-        ``commit`` is the number of an earlier commit or the name of a snapshot. Raises DataError
+        ``commit`` is the number of an earlier commit or the name of a snapshot, ``effort`` how hard
+        approximate structures are searched, ``gpus`` where, if not in memory. Raises DataError
         for a folder that is no finished index or has a damaged file, UsageError for ``threads``
         below 1 and a commit that is not kept.
         """
         if threads is not None and threads < 1:
             raise UsageError(f"threads ({threads}) must be at least 1")
+        there = opened_gpus(gpus) if isinstance(gpus, GpuOptions) else gpus
         for attempt in range(1, _ATTEMPTS + 1):
             manifest = committed_manifest(directory)
             wanted = manifest if commit is None else find_commit(directory, commit)
@@ -83,7 +100,9 @@ class Index:
                         f"{directory}: commit {wanted.commit} has just been removed by a writer: "
                         "open the index again"
                     )
-                return cls(directory, wanted, held=held, threads=threads)
+                return cls(
+                    directory, wanted, held=held, threads=threads, effort=effort, gpus=there
+                )
             except RocketRankError:
                 held.close()
                 # A writer may have put a commit in force since, and removed this one's files.
@@ -133,25 +152,6 @@ class Index:
                 found.append(shifted(result, int(self._starts[number])))
         return merged(found[1:] or found, k)
 
-    def check_where(self, where: str | None) -> Condition | None:
-        """The condition that ``where`` says; UsageError for one that cannot be read."""
-        return None if where is None else Condition(where, self.manifest.fields)
-
-    def _selections(self, where: str | None) -> list[Selection] | None:
-        """What meets the condition in each segment; the last few conditions are remembered."""
-        if where is None:
-            return None
-        found = self._selected.get(where)
-        if found is None:
-            condition = Condition(where, self.manifest.fields)
-            found = [each.matching(condition.sql, condition.values) for each in self._segments]
-            self._selected = {**dict(list(self._selected.items())[-_REMEMBERED:]), where: found}
-        return found
-
-    def opened_again(self) -> Self:
-        """The index as it is now. This one stays open for those who still read it."""
-        return type(self).open(self.directory, threads=self._threads)
-
     @property
     def has_words(self) -> bool:
         """Whether ``search_words`` can search: the index has postings."""
@@ -179,6 +179,33 @@ class Index:
             raise UsageError("expected a list of queries, found one text: pass [query]")
         segments = [segment.words for segment in self._segments if segment.words]
         return search_words(segments, queries, k, self._selections(where))
+
+    def check_where(self, where: str | None) -> Condition | None:
+        """The condition that ``where`` says; UsageError for one that cannot be read."""
+        return None if where is None else Condition(where, self.manifest.fields)
+
+    def _selections(self, where: str | None) -> list[Selection] | None:
+        """What meets the condition in each segment; the last few conditions are remembered."""
+        if where is None:
+            return None
+        found = self._selected.get(where)
+        if found is None:
+            condition = Condition(where, self.manifest.fields)
+            found = [each.matching(condition.sql, condition.values) for each in self._segments]
+            self._selected = {**dict(list(self._selected.items())[-_REMEMBERED:]), where: found}
+        return found
+
+    def _move(self, gpus: Gpus) -> None:
+        found = {key: each for one in self._segments for key, each in one.structures().items()}
+        moved = gpus.move(found)
+        for segment in self._segments:
+            segment.use(moved)
+
+    def opened_again(self) -> Self:
+        """The index as it is now. This one stays open for those who still read it."""
+        return type(self).open(
+            self.directory, threads=self._threads, effort=self._effort, gpus=self._gpus
+        )
 
     def rows(self) -> NDArray[np.int64]:
         """The rows of all passages that are not deleted, rising."""

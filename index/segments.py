@@ -1,6 +1,6 @@
 """A segment of a commit, opened: its passages, vectors, structure and what is deleted from it."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 
 from ..data.records import Passage
 from ..errors import DataError
+from .effort import USUAL_EFFORT, Effort
+from .gpu import GpuStructure
 from .manifest import Segment, StoredFile
-from .parts import parts_of
+from .parts import Part, parts_of
 from .passages import PassageReader
+from .postings import Postings
 from .search import SearchResult, merged, nothing_found, search_selected, shifted
 from .selection import Selection
-from .postings import Postings
 from .structure import Structure
 from .vectors import RowRange, VectorShards, VectorType
+from .word_search import LiveWords
 
 _AT_ONCE = 1000
-from .word_search import LiveWords
 """Passages in memory while all of a segment are read."""
 
 
@@ -109,19 +111,39 @@ class OpenSegment(StoredSegment):
         segment: Segment,
         width: int,
         vector_type: VectorType = "float32",
+        effort: Effort = USUAL_EFFORT,
     ) -> None:
+        self._parts: list[tuple[Part, Structure | GpuStructure]] = []
         super().__init__(directory, segment, width, vector_type)
-        search = segment.structure.search
+        search = effort.of(segment.structure.search)
         try:
             self._parts = [
                 (part, Structure(directory / part.file.file, part.file.rows, width, search))
                 for part in parts_of(segment)
             ]
+            self.words = self._words()
         except BaseException:
             self.close()
             raise
 
-            self.words = self._words()
+    def structures(self) -> dict[str, tuple[str, Structure]]:
+        """The structures on the CPU by the checksum of their file, with its name."""
+        return {
+            part.file.sha256: (part.file.file, each)
+            for part, each in self._parts
+            if isinstance(each, Structure)
+        }
+
+    def use(self, moved: Mapping[str, GpuStructure]) -> None:
+        """Searches on GPUs from now on where ``moved`` has a structure of the same checksum."""
+        self._parts = [(part, moved.get(part.file.sha256, each)) for part, each in self._parts]
+
+    def close(self) -> None:
+        for _, each in self._parts:
+            if isinstance(each, GpuStructure):
+                each.close()
+        super().close()
+
     def search(
         self, queries: NDArray[np.float32], k: int, selection: Selection | None
     ) -> SearchResult:
@@ -146,6 +168,19 @@ class OpenSegment(StoredSegment):
             found.append(shifted(result, part.start))
         return merged(found, k)
 
+    def _words(self) -> LiveWords | None:
+        """What ``search_words`` reads; None where the segment has no postings."""
+        file = self.segment.postings
+        if file is None:
+            return None
+        postings = Postings(self.directory / file.file)
+        if postings.counts.rows != self.segment.rows:
+            raise DataError(
+                f"{postings.path}: expected the postings of {self.segment.rows} passages, found "
+                f"those of {postings.counts.rows}: run `rq repair`"
+            )
+        return LiveWords(postings, self.live)
+
     def matching(self, condition: str, parameters: Sequence[Any]) -> Selection:
         """The rows that meet an SQL condition over the columns of fields."""
         return Selection.of_numbers(
@@ -168,19 +203,6 @@ def size_problem(directory: Path, file: StoredFile) -> str | None:
             f"{path}: this file of the index is missing: run `rq repair {directory}`, or build the "
             "index again with --overwrite"
         )
-    def _words(self) -> LiveWords | None:
-        """What ``search_words`` reads; None where the segment has no postings."""
-        file = self.segment.postings
-        if file is None:
-            return None
-        postings = Postings(self.directory / file.file)
-        if postings.counts.rows != self.segment.rows:
-            raise DataError(
-                f"{postings.path}: expected the postings of {self.segment.rows} passages, found "
-                f"those of {postings.counts.rows}: run `rq repair`"
-            )
-        return LiveWords(postings, self.live)
-
     size = path.stat().st_size
     if size != file.bytes:
         return (

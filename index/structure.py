@@ -278,11 +278,22 @@ class Structure:
         self.lossless = self._parts.lossless
         self.selects = self._parts.name not in _UNSELECTIVE
 
+    @property
+    def parts(self) -> Parts:
+        """The FAISS index itself, to be read."""
+        return self._parts
+
+    def probes(self, effort: int) -> int:
+        """Inverted lists that a search visits; 0 where there are none."""
+        lists = int(getattr(self._parts.inner, "nlist", 0))
+        return min(lists, self._search.get("nprobe", 64) * effort)
+
     def first_depth(self, k: int) -> int:
         """Candidates to fetch for ``k`` results, before any widening."""
         if self.lossless:
             return margin(k)
-        return max(200, k * self._search.get("depth_factor", 1))
+        usual = max(200, k * self._search.get("depth_factor", 1))
+        return max(k, self._search.get("refine", usual))
 
     def search(
         self,
@@ -307,7 +318,7 @@ class Structure:
         if selection is not None:
             chosen["sel"] = faiss.IDSelectorBitmap(selection.bits)
         if hasattr(inner, "nlist"):
-            probes = min(int(inner.nlist), self._search.get("nprobe", 64) * effort)
+            probes = self.probes(effort)
             coarse = faiss.downcast_index(inner.quantizer)
             if hasattr(coarse, "hnsw"):
                 ef_search = max(64, 2 * probes)
