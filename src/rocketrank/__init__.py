@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.records import Passage
-    from .engine import Hit, SearchEngine
+    from .engine import SearchEngine
+    from .stages import Hit
 
 __version__ = "0.1.0"
 __all__ = ["Hit", "Passage", "SearchEngine", "__version__"]
-_PLACES = {"Hit": ".engine", "SearchEngine": ".engine", "Passage": ".data.records"}
+_PLACES = {"Hit": ".stages", "SearchEngine": ".engine", "Passage": ".data.records"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,11 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,15 @@ from tqdm import tqdm
 
 from .data.records import Passage
 from .errors import RocketRankError, UsageError
-from .search_options import Fuse, check_fuse, check_queries, check_search_options
+from .search_options import (
+    FirstStage,
+    Fuse,
+    check_first_stage,
+    check_fuse,
+    check_queries,
+    check_search_options,
+)
+from .stages import Hit, PassageIndex, Request, Reranker, Retriever, rerank, retrieve
 
 if TYPE_CHECKING:
     from .index import ChangeReport
@@ -24,50 +32,6 @@ _QUERIES_PER_ENCODING = 16_384
 _QUERIES_PER_STEP = 256
 _HITS_PER_STEP = 65_536
 _PAIRS_PER_STEP = 8192
-
-
-class Hit(NamedTuple):
-    """A found passage. ``score`` is the last stage's or the fused one; ``rank`` starts at 1."""
-
-    rank: int
-    id: str
-    score: float
-    retriever_score: float
-    reranker_score: float | None
-    title: str
-    text: str
-    metadata: Mapping[str, Any]
-
-
-class Retriever(Protocol):
-    """What the first stage needs of a dual encoder."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
-
-
-class Reranker(Protocol):
-    """What the second stage needs of a cross-encoder."""
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
-
-
-class PassageIndex(Protocol):
-    """What both stages need of an index."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def model_name(self) -> str: ...
-    def search(self, queries: NDArray[np.float32], k: int, where: str | None = None) -> Any: ...
-    def check_where(self, where: str | None) -> object: ...
-    def passages(self, rows: Sequence[int]) -> list[Passage]: ...
-    def opened_again(self) -> "PassageIndex": ...
-    def __len__(self) -> int: ...
-    def close(self) -> None: ...
 
 
 class SearchEngine:
@@ -99,17 +63,25 @@ class SearchEngine:
         model: str | Path | None = None,
         reranker: str | Path | None = None,
         device: str = "cpu",
+        index_device: str | None = None,
+        index_float16: bool = False,
         precision: "Precision" = "auto",
         engine: "EngineName" = "auto",
         threads: int | None = None,
+        effort: float = 1.0,
+        refine: int | None = None,
     ) -> "SearchEngine":
         """Open the index in the folder ``index`` with the model that filled it.
 
         ``model`` names that model where it has moved; another model is refused. ``reranker``
         names a cross-encoder for the second stage; the weight in its ``rocketrank.json`` becomes
-        :attr:`fusion`. Raises RocketRankError, one sentence.
+        :attr:`fusion`. ``effort`` multiplies how much of an approximate structure a search visits,
+        ``refine`` is how many of a lossy one's candidates are scored again from the stored vectors
+        (see :class:`~rocketrank.index.Effort`). ``index_device`` (cpu, gpu, gpu:N, gpu:N,M) is
+        where the index is searched, by default where the models run; ``index_float16`` halves its
+        vectors there. Raises RocketRankError, one sentence.
         """
-        from .index import Index
+        from .index import Effort, Index, gpu_options_of
         from .inference import choose_runtime
         from .models import open_model
         from .reranker import CrossEncoder
@@ -117,7 +89,9 @@ class SearchEngine:
 
         # What this machine cannot do is refused before anything is opened.
         runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
-        opened = Index.open(Path(index), threads=threads)
+        gpus = gpu_options_of(device, index_device, float16=index_float16)
+        hard = Effort(factor=effort, refine=refine)
+        opened = Index.open(Path(index), threads=threads, effort=hard, gpus=gpus)
         try:
             try:
                 first = open_model(model or opened.model_name, role="dual-encoder")
@@ -170,6 +144,7 @@ class SearchEngine:
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
         where: str | None = None,
+        first_stage: FirstStage = "dense",
     ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
 
@@ -183,11 +158,16 @@ class SearchEngine:
         weight that was chosen when the re-ranker was trained, from its ``rocketrank.json``. Equal
         fused scores keep stage one's order.
 
+        ``first_stage`` ``bm25`` finds passages by their words and ``hybrid`` by vectors and words,
+        fused by reciprocal rank; both need an index that was built with BM25.
+
         ``where`` is a condition on the fields that the index was built with, such as
         ``year >= 2020 and source = 'nyt'``: only passages that meet it are found, and ``k`` of
         them where there are so many.
         """
-        return self.search_many([query], k=k, rerank_depth=rerank_depth, fuse=fuse, where=where)[0]
+        return self.search_many(
+            [query], k=k, rerank_depth=rerank_depth, fuse=fuse, where=where, first_stage=first_stage
+        )[0]
 
     def search_many(
         self,
@@ -197,6 +177,7 @@ class SearchEngine:
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
         where: str | None = None,
+        first_stage: FirstStage = "dense",
         progress: bool = False,
     ) -> list[list[Hit]]:
         """As :meth:`search` for each query, batched through both stages."""
@@ -207,6 +188,7 @@ class SearchEngine:
                 rerank_depth=rerank_depth,
                 fuse=fuse,
                 where=where,
+                first_stage=first_stage,
                 progress=progress,
             )
         )
@@ -219,6 +201,7 @@ class SearchEngine:
         rerank_depth: int | None = None,
         fuse: Fuse | None = None,
         where: str | None = None,
+        first_stage: FirstStage = "dense",
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
@@ -227,33 +210,38 @@ class SearchEngine:
         check_queries(queries)
         index = self.index
         index.check_where(where)
+        check_first_stage(first_stage, fuse, has_words=index.has_words)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
-        return self._results(queries, _Request(index, k, depth, weight, where), progress)
+        return self._results(
+            queries, Request(index, k, depth, weight, where, first_stage), progress
+        )
 
     def _results(
-        self, queries: Sequence[str], request: "_Request", progress: bool
+        self, queries: Sequence[str], request: Request, progress: bool
     ) -> Iterator[list[Hit]]:
         step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // request.depth
         step = max(1, min(step, _QUERIES_PER_STEP))
         with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
-            for texts, vectors in self._encoded(queries, step):
-                found = _retrieve(request, vectors)
+            encodes = request.first_stage != "bm25"
+            for texts, vectors in self._encoded(queries, step, encodes=encodes):
+                found = retrieve(request, texts, vectors)
                 if self.reranker:
-                    found = _rerank(self.reranker, texts, found, request.weight)
+                    found = rerank(self.reranker, texts, found, request.weight)
                 for hits in found:
                     best = hits[: request.k]
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(best, start=1)]
                 bar.update(len(texts))
 
     def _encoded(
-        self, queries: Sequence[str], step: int
-    ) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
+        self, queries: Sequence[str], step: int, *, encodes: bool
+    ) -> Iterator[tuple[Sequence[str], NDArray[np.float32] | None]]:
         """``step`` queries and vectors at a time, encoded many at once: sorted by length pays."""
         for start in range(0, len(queries), _QUERIES_PER_ENCODING):
             part = queries[start : start + _QUERIES_PER_ENCODING]
-            vectors = self.retriever.encode_queries(part)
+            vectors = self.retriever.encode_queries(part) if encodes else None
             for place in range(0, len(part), step):
-                yield part[place : place + step], vectors[place : place + step]
+                chosen = slice(place, place + step)
+                yield part[chosen], None if vectors is None else vectors[chosen]
 
     def add(self, passages: Sequence[Passage]) -> "ChangeReport":
         """Adds passages to the index, all or none, and searches them from now on.
@@ -341,55 +329,3 @@ def _check_model(name: str, fingerprint: str, retriever: Retriever) -> None:
             f"{retriever.fingerprint[:12]}), and vectors of two models cannot be compared: "
             "search with the index's own model or build the index again"
         )
-
-
-class _Request(NamedTuple):
-    """What a search was asked for, and the index as it was opened then."""
-
-    opened: PassageIndex
-    k: int
-    depth: int
-    weight: float
-    where: str | None
-
-
-def _retrieve(request: _Request, vectors: NDArray[np.float32]) -> list[list[Hit]]:
-    """Stage one: for each query its first hits; equal scores in the index's order."""
-    result = request.opened.search(vectors, request.depth, request.where)
-    found = []
-    for rows, scores in zip(result.rows, result.scores, strict=True):
-        there = rows >= 0
-        passages = request.opened.passages(rows[there].tolist())
-        found.append(
-            [
-                Hit(rank, p.id, score, score, None, p.title, p.text, p.metadata)
-                for rank, (p, score) in enumerate(
-                    zip(passages, scores[there].tolist(), strict=True), start=1
-                )
-            ]
-        )
-    return found
-
-
-def _rerank(
-    reranker: Reranker, queries: Sequence[str], found: list[list[Hit]], weight: float
-) -> list[list[Hit]]:
-    """Stage two: every list in the order of the fused scores; weight 0 is the re-ranker alone."""
-    from .eval.fusion import fused_scores
-
-    pairs = [
-        (query, Passage(hit.id, hit.text, hit.title).full_text)
-        for query, hits in zip(queries, found, strict=True)
-        for hit in hits
-    ]
-    ends = np.cumsum([len(hits) for hits in found])
-    reranked = []
-    for hits, scores in zip(found, np.split(reranker.score(pairs), ends[:-1]), strict=True):
-        fused = fused_scores([hit.retriever_score for hit in hits], scores, weight)
-        scored = [
-            hit._replace(score=score, reranker_score=own)
-            for hit, score, own in zip(hits, fused.tolist(), scores.tolist(), strict=True)
-        ]
-        # sorted is stable: equal scores stay in stage one's order
-        reranked.append(sorted(scored, key=lambda hit: -hit.score))
-    return reranked

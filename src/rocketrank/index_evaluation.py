@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from .data.records import Passage, Query, RunEntry
 from .data.runs import column_lines
 from .durable import explained_write, replacing
-from .engine import Hit, Reranker, SearchEngine
+from .engine import SearchEngine
 from .errors import UsageError
 from .eval.fusion import fused_scores
+from .search_options import FirstStage
+from .stages import Hit, Reranker
 
 STAGE_ONE = "stage one"
 _QUERIES_AT_ONCE = 64
@@ -60,6 +62,7 @@ def write_stage_runs(
     k: int,
     depths: Sequence[int],
     weight: float = 0.0,
+    first_stage: FirstStage = "dense",
     progress: bool = False,
 ) -> list[StageRun]:
     """Search every query ``k`` deep and write a run for each of ``depths`` into ``folder``.
@@ -79,7 +82,9 @@ def write_stage_runs(
             stack.enter_context(open(stack.enter_context(replacing(path)), "w", encoding="utf-8"))
             for path in paths
         ]
-        answers = first.search_stream([each.text for each in queries], k=k, progress=progress)
+        answers = first.search_stream(
+            [each.text for each in queries], k=k, first_stage=first_stage, progress=progress
+        )
         for part, found in _timed_parts(queries, answers, seconds):
             scores: list[list[float]] = [[] for _ in part]
             for number, depth in enumerate(depths):

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import UsageError
 
 DEFAULT_RERANK_DEPTH = 100
 
+FirstStage = Literal["dense", "bm25", "hybrid"]
+FIRST_STAGES: tuple[FirstStage, ...] = get_args(FirstStage)
 # A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
 Fuse = float | Literal["auto"]
 
@@ -37,6 +39,24 @@ def check_fuse(fuse: Fuse | None) -> None:
     if isinstance(fuse, Real) and not isinstance(fuse, bool) and 0 <= fuse < math.inf:
         return
     raise UsageError(f'fuse ({fuse}) must be "auto" or a finite number of at least 0')
+
+
+def check_first_stage(first_stage: str, fuse: Fuse | None, *, has_words: bool) -> None:
+    """Raises UsageError unless an index that ``has_words`` or not can be asked for it."""
+    if first_stage not in FIRST_STAGES:
+        raise UsageError(f"first_stage ({first_stage}) must be one of {', '.join(FIRST_STAGES)}")
+    if first_stage == "dense":
+        return
+    if not has_words:
+        raise UsageError(
+            f"first_stage ({first_stage}) needs an index with BM25, and this one has none: build "
+            "it with `rq index --bm25`, or add that with `rq compact --bm25`"
+        )
+    if fuse == "auto":
+        raise UsageError(
+            f"fuse is auto, which is a weight for the retriever's scores, but first_stage is "
+            f"{first_stage}: give a number, or leave fuse out"
+        )
 
 
 def check_queries(queries: Sequence[str]) -> None:

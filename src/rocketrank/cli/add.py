@@ -24,6 +24,7 @@ def add(
     skip_empty: options.SkipEmpty = False,
     skip_duplicates: options.SkipDuplicates = False,
     shard_size: options.ShardSize = 4096,
+    memory: options.Memory = None,
     wait: options.Wait = 0,
     device: options.Device = "cpu",
     precision: options.IndexPrecision = "auto",
@@ -47,7 +48,11 @@ def add(
     check_model_options(chosen)
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     change = ChangeOptions(
-        shard_size=shard_size, skip_duplicates=skip_duplicates, threads=threads, wait=wait
+        shard_size=shard_size,
+        skip_duplicates=skip_duplicates,
+        memory=memory,
+        threads=threads,
+        wait=wait,
     )
     _change(directory, reader, chosen, change, update=False)
 
@@ -63,6 +68,7 @@ def update(
     skip_empty: options.SkipEmpty = False,
     skip_duplicates: options.SkipDuplicates = False,
     shard_size: options.ShardSize = 4096,
+    memory: options.Memory = None,
     wait: options.Wait = 0,
     device: options.Device = "cpu",
     precision: options.IndexPrecision = "auto",
@@ -88,6 +94,7 @@ def update(
     change = ChangeOptions(
         shard_size=shard_size,
         skip_duplicates=skip_duplicates,
+        memory=memory,
         threads=threads,
         wait=wait,
         missing="allowed" if insert else "error",

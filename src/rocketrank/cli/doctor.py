@@ -32,12 +32,15 @@ PROCESSOR_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16
 _PROBE = """
 import importlib, json, re, sys, warnings
 warnings.simplefilter("ignore")
-found = {"errors": {}, "gpus": 0, "openmp": []}
+found = {"errors": {}, "gpus": 0, "faiss_gpus": 0, "openmp": []}
 for name in sys.argv[1:]:
     try:
         module = importlib.import_module(name)
         if name == "paddle" and module.device.is_compiled_with_cuda():
             found["gpus"] = module.device.cuda.device_count()
+        if name == "faiss":
+            from rocketrank.index.gpu import gpu_count
+            found["faiss_gpus"] = gpu_count()
     except BaseException as error:
         found["errors"][name] = f"{type(error).__name__}: {error}"
 try:
@@ -83,7 +86,7 @@ def examine() -> list[Line]:
     """Look at everything; takes some seconds, because Paddle is imported in another process."""
     probe = _probe([module for _, module, _ in LIBRARIES])
     lines = [
-        *_system_lines(probe["gpus"]),
+        *_system_lines(probe["gpus"], probe["faiss_gpus"]),
         *_library_lines(probe["errors"]),
         *_openmp_lines(probe["openmp"]),
     ]
@@ -105,7 +108,7 @@ def _probe(modules: list[str]) -> dict[str, Any]:
         return found
     last = (run.stderr.strip().splitlines() or ["nothing said"])[-1]
     death = f"importing ended the process with exit code {run.returncode} ({last})"
-    return {"errors": dict.fromkeys(modules, death), "gpus": 0, "openmp": []}
+    return {"errors": dict.fromkeys(modules, death), "gpus": 0, "faiss_gpus": 0, "openmp": []}
 
 
 def _version(distribution: str) -> tuple[str, str] | None:
@@ -143,7 +146,7 @@ def _major_minor(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
 
 
-def _system_lines(gpus: int) -> list[Line]:
+def _system_lines(gpus: int, faiss_gpus: int) -> list[Line]:
     import ctypes
     import platform
 
@@ -163,7 +166,8 @@ def _system_lines(gpus: int) -> list[Line]:
         python,
         Line("system", "platform", platform.platform()),
         Line("system", "processor", _processor()),
-        Line("system", "gpus", f"{gpus}" if gpus else "none that Paddle can use"),
+        Line("system", "gpus", f"{gpus or 'none'} that Paddle can use"),
+        Line("system", "gpus for the index", f"{faiss_gpus or 'none'} that FAISS can use"),
         libgomp,
     ]
 

@@ -13,6 +13,7 @@ from . import options
 
 if TYPE_CHECKING:
     from ..inference import EngineName, Precision
+    from ..search_options import FirstStage
 
 OUTPUTS = (".json", ".tsv", ".md", ".tex", ".html")
 
@@ -24,6 +25,7 @@ class Searched:
     index: Path
     model: str | None
     reranker: str | None
+    first_stage: "FirstStage"
     k: int
     rerank_depth: int | None
     sweep_depth: str | None
@@ -159,6 +161,7 @@ def evaluate(
             show_default="1000",
         ),
     ] = None,
+    first_stage: options.FirstStage = "dense",
     rerank_depth: Annotated[
         int | None,
         typer.Option(
@@ -234,6 +237,7 @@ def evaluate(
         "--fuse": fuse,
         "--runs": keep_runs,
         "--k": k,
+        "--first-stage": None if first_stage == "dense" else first_stage,
         "--threads": threads,
         "--device": None if device == "cpu" else device,
         "--precision": None if precision == "auto" else precision,
@@ -244,6 +248,7 @@ def evaluate(
             index=index,
             model=model,
             reranker=reranker,
+            first_stage=first_stage,
             k=1000 if k is None else k,
             rerank_depth=rerank_depth,
             sweep_depth=sweep_depth,

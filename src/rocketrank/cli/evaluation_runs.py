@@ -180,7 +180,7 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
     """Stage one and the re-ranking depths, each with the time of a query."""
     from ..engine import SearchEngine
     from ..index_evaluation import check_depths, stage_name, write_stage_runs
-    from ..search_options import DEFAULT_RERANK_DEPTH
+    from ..search_options import DEFAULT_RERANK_DEPTH, check_first_stage
     from .search import parse_fuse
 
     qrels = load_qrels(asked.qrels or "")
@@ -211,7 +211,9 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
                 threads=searched.threads,
             )
         )
-        weight = engine.fusion_weight(parse_fuse(searched.fuse)) or 0.0
+        fuse = parse_fuse(searched.fuse)
+        check_first_stage(searched.first_stage, fuse, has_words=engine.index.has_words)
+        weight = engine.fusion_weight(fuse) or 0.0
         runs = write_stage_runs(
             engine,
             queries,
@@ -219,6 +221,7 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
             k=searched.k,
             depths=depths,
             weight=weight,
+            first_stage=searched.first_stage,
             progress=sys.stderr.isatty(),
         )
         # a list that was fused or re-ranked stands in the order of its ranks

@@ -16,13 +16,21 @@ def _checked_wait(seconds: float) -> float:
     return seconds
 
 
-def _size(text: str) -> int:
+def _size(text: str, option: str) -> int:
     """Bytes of a size such as 8GiB, 500MB or 1000000000."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise UsageError(f"--memory ({text}) must be a size such as 8GiB or 500MB")
+        raise UsageError(f"{option} ({text}) must be a size such as 8GiB or 500MB")
     base = 1024 if match[3] else 1000
     return int(float(match[1]) * base ** ("KMGT".find(match[2].upper()) + 1 if match[2] else 0))
+
+
+def memory_size(text: str) -> int:
+    return _size(text, "--memory")
+
+
+def _disk_size(text: str) -> int:
+    return _size(text, "--disk")
 
 
 Device = Annotated[
@@ -64,7 +72,49 @@ SkipDuplicates = Annotated[
 ShardSize = Annotated[
     int,
     typer.Option(
-        "--shard-size", metavar="N", min=1, help="Passages that are encoded between two savings."
+        "--shard-size",
+        metavar="N",
+        min=1,
+        help="Passages that are encoded between the first savings; up to 16 times as many later.",
+    ),
+]
+
+IndexDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--index-device",
+        metavar="cpu|gpu|gpu:N,M",
+        help="Where the index is searched.",
+        show_default="as --device",
+    ),
+]
+IndexFloat16 = Annotated[
+    bool,
+    typer.Option("--index-float16", help="Keep whole vectors on the GPU in half the bytes."),
+]
+FirstStage = Annotated[
+    Literal["dense", "bm25", "hybrid"],
+    typer.Option(
+        "--first-stage",
+        help="What finds passages: vectors, BM25, or both fused by reciprocal rank; the last two "
+        "need an index built with --bm25.",
+    ),
+]
+Effort = Annotated[
+    float,
+    typer.Option(
+        "--effort",
+        metavar="FACTOR",
+        help="How much of an approximate index is visited: 2 finds more than 1, and takes longer.",
+    ),
+]
+Refine = Annotated[
+    int | None,
+    typer.Option(
+        "--refine",
+        metavar="N",
+        help="How many candidates of a quantised index are scored again from its vectors.",
+        show_default="the larger of 200 and 10 times K",
     ),
 ]
 
@@ -105,8 +155,19 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        parser=_size,
+        parser=memory_size,
         help="What building the structure may take, such as 8GiB; a larger one is built in parts.",
+        show_default="no bound",
+    ),
+]
+
+Disk = Annotated[
+    int | None,
+    typer.Option(
+        "--disk",
+        metavar="SIZE",
+        parser=_disk_size,
+        help="What the index may take on the disk, such as 20GiB.",
         show_default="no bound",
     ),
 ]

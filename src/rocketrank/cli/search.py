@@ -15,8 +15,8 @@ from .show import as_record, print_hits, style_of_output
 
 if TYPE_CHECKING:
     from ..data.records import Query, RunEntry
-    from ..engine import Hit
     from ..search_options import Fuse
+    from ..stages import Hit
 
 RunFormat = Literal["trec", "msmarco", "jsonl"]
 
@@ -55,6 +55,9 @@ def search(
             "fields are those of rq index --fields.",
         ),
     ] = None,
+    first_stage: options.FirstStage = "dense",
+    effort: options.Effort = 1.0,
+    refine: options.Refine = None,
     rerank_depth: Annotated[
         int | None,
         typer.Option("--rerank-depth", metavar="N", help="How many results the re-ranker reads."),
@@ -96,6 +99,8 @@ def search(
     ] = None,
     json: options.Json = False,
     device: options.Device = "cpu",
+    index_device: options.IndexDevice = None,
+    index_float16: options.IndexFloat16 = False,
     precision: options.Precision = "auto",
     engine: options.Engine = "auto",
     threads: options.Threads = None,
@@ -110,7 +115,7 @@ def search(
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
     from ..engine import SearchEngine
-    from ..search_options import check_search_options
+    from ..search_options import check_first_stage, check_search_options
 
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
@@ -125,13 +130,25 @@ def search(
         model=model,
         reranker=reranker,
         device=device,
+        index_device=index_device,
+        index_float16=index_float16,
         precision=precision,
         engine=engine,
         threads=threads,
+        effort=effort,
+        refine=refine,
     ) as opened:
+        check_first_stage(first_stage, asked_fusion, has_words=opened.index.has_words)
         weight = opened.fusion_weight(asked_fusion)
         if asked is None:
-            one = partial(opened.search, k=k, rerank_depth=rerank_depth, fuse=weight, where=where)
+            one = partial(
+                opened.search,
+                k=k,
+                rerank_depth=rerank_depth,
+                fuse=weight,
+                where=where,
+                first_stage=first_stage,
+            )
             if query is None:
                 _prompt(one, json)
             else:
@@ -143,6 +160,7 @@ def search(
                 rerank_depth=rerank_depth,
                 fuse=weight,
                 where=where,
+                first_stage=first_stage,
                 progress=sys.stderr.isatty(),
             )
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")

@@ -1,0 +1,160 @@
+"""The two stages of a search: passages found by vectors, by words or by both, then re-ranked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data.records import Passage
+from .search_options import FirstStage
+
+_RANK_CONSTANT = 60
+_FUSED_AT_LEAST = 100
+"""Passages that each of two lists has before they are fused."""
+
+
+class Hit(NamedTuple):
+    """A found passage. ``score`` is the last stage's or the fused one; ``rank`` starts at 1.
+
+    ``retriever_score`` is the first stage's: an inner product, or for ``bm25`` and ``hybrid`` the
+    BM25 score and the sum of reciprocal ranks.
+    """
+
+    rank: int
+    id: str
+    score: float
+    retriever_score: float
+    reranker_score: float | None
+    title: str
+    text: str
+    metadata: Mapping[str, Any]
+
+
+class Retriever(Protocol):
+    """What the first stage needs of a dual encoder."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+class Reranker(Protocol):
+    """What the second stage needs of a cross-encoder."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
+
+
+class PassageIndex(Protocol):
+    """What both stages need of an index."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def model_name(self) -> str: ...
+    def search(self, queries: NDArray[np.float32], k: int, where: str | None = None) -> Any: ...
+    def search_words(self, queries: Sequence[str], k: int, where: str | None = None) -> Any: ...
+    @property
+    def has_words(self) -> bool: ...
+    def check_where(self, where: str | None) -> object: ...
+    def passages(self, rows: Sequence[int]) -> list[Passage]: ...
+    def opened_again(self) -> "PassageIndex": ...
+    def __len__(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class Request(NamedTuple):
+    """What a search was asked for, and the index as it was opened then."""
+
+    opened: PassageIndex
+    k: int
+    depth: int
+    weight: float
+    where: str | None
+    first_stage: FirstStage
+
+
+def retrieve(
+    request: Request, texts: Sequence[str], vectors: NDArray[np.float32] | None
+) -> list[list[Hit]]:
+    """Stage one: for each query its first hits; equal scores in the index's order.
+
+    ``vectors`` are those of the queries' ``texts``, None where the first stage is BM25 alone.
+    """
+    depth, where = request.depth, request.where
+    lists = []
+    if request.first_stage == "hybrid":
+        depth = max(depth, _FUSED_AT_LEAST)
+    if vectors is not None:
+        lists.append(request.opened.search(vectors, depth, where))
+    if request.first_stage != "dense":
+        lists.append(request.opened.search_words(texts, depth, where))
+    if len(lists) == 1:
+        [(every_row, every_score)] = lists
+    else:
+        every_row, every_score = fused_by_rank([each.rows for each in lists], request.depth)
+    found = []
+    for rows, scores in zip(every_row, every_score, strict=True):
+        there = rows >= 0
+        passages = request.opened.passages(rows[there].tolist())
+        found.append(
+            [
+                Hit(rank, p.id, score, score, None, p.title, p.text, p.metadata)
+                for rank, (p, score) in enumerate(
+                    zip(passages, scores[there].tolist(), strict=True), start=1
+                )
+            ]
+        )
+    return found
+
+
+def fused_by_rank(
+    lists: Sequence[NDArray[np.int64]], depth: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Reciprocal rank fusion of several rankings (n, m) of the same n queries: rows and scores.
+
+    A row scores the sum of 1 / (60 + its rank) over the rankings that have it (Cormack, Clarke and
+    Büttcher, SIGIR 2009); the best ``depth`` come back by (-score, row), with row -1 where there
+    are no more.
+    """
+    count = len(lists[0])
+    rows = np.full((count, depth), -1, dtype=np.int64)
+    scores = np.full((count, depth), -np.inf, dtype=np.float32)
+    every = np.concatenate(lists, axis=1)
+    shares = np.concatenate(
+        [1 / (_RANK_CONSTANT + np.arange(1, ranking.shape[1] + 1)) for ranking in lists]
+    )
+    for number, ranked in enumerate(every):
+        there = ranked >= 0
+        distinct, places = np.unique(ranked[there], return_inverse=True)
+        sums = np.bincount(places, weights=shares[there], minlength=len(distinct))
+        order = np.lexsort((distinct, -sums))[:depth]
+        rows[number, : len(order)] = distinct[order]
+        scores[number, : len(order)] = sums[order]
+    return rows, scores
+
+
+def rerank(
+    reranker: Reranker, queries: Sequence[str], found: list[list[Hit]], weight: float
+) -> list[list[Hit]]:
+    """Stage two: every list in the order of the fused scores; weight 0 is the re-ranker alone."""
+    from .eval.fusion import fused_scores
+
+    pairs = [
+        (query, Passage(hit.id, hit.text, hit.title).full_text)
+        for query, hits in zip(queries, found, strict=True)
+        for hit in hits
+    ]
+    ends = np.cumsum([len(hits) for hits in found])
+    reranked = []
+    for hits, scores in zip(found, np.split(reranker.score(pairs), ends[:-1]), strict=True):
+        fused = fused_scores([hit.retriever_score for hit in hits], scores, weight)
+        scored = [
+            hit._replace(score=score, reranker_score=own)
+            for hit, score, own in zip(hits, fused.tolist(), scores.tolist(), strict=True)
+        ]
+        # sorted is stable: equal scores stay in stage one's order
+        reranked.append(sorted(scored, key=lambda hit: -hit.score))
+    return reranked
