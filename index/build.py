@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.lines import shown
 from ..data.records import Passage
 from ..durable import make_folder
 from ..errors import DataError, UsageError
@@ -84,6 +85,12 @@ def build_index(
         with open_ledger(segment, settings, overwrite=options.overwrite) as ledger:
             reader = ShardReader(corpus, passages, ledger, options)
             resumed = fill_segment(segment, ledger, reader, source, options, progress=progress)
+            for name in reader.unmet_fields:
+                _log.warning(
+                    "no passage has the field %s of --fields: look at how the corpus spells it in "
+                    "its metadata",
+                    shown(name),
+                )
             finished = finish_segment(
                 segment,
                 ledger,

@@ -153,6 +153,12 @@ class ShardReader:
         self._options = options
         self._wanted = wanted
         self.duplicates = 0
+        self._met: set[str] = set()
+
+    @property
+    def unmet_fields(self) -> list[str]:
+        """The fields that no passage read so far has."""
+        return [name for name in self._options.fields if name not in self._met]
 
     def __iter__(self) -> Iterator[_Reading]:
         number = first_row = 0
@@ -203,6 +209,8 @@ class ShardReader:
     def _storable(self, passage: Passage) -> bytes:
         for name in self._options.fields:
             value = passage.metadata.get(name)
+            if value is not None:
+                self._met.add(name)
             if not _can_be_compared(value):
                 raise DataError(
                     f"{self.corpus.location}: expected a text, a finite number of 64 bits or a "

@@ -135,3 +135,14 @@ def test_a_value_that_cannot_be_compared_is_named_with_its_passage(
         build_index(
             tmp_path / "index", passages, TableEncoder(VECTORS), BuildOptions(fields=("year",))
         )
+
+
+def test_a_field_that_no_passage_has_is_noted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    passages = PassageList([passage(row) for row in range(3)])
+    options = BuildOptions(fields=("year", "yaer"))
+    build_index(tmp_path / "index", passages, TableEncoder(VECTORS), options)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "no passage has the field 'yaer' of --fields"
+    ]
