@@ -34,9 +34,9 @@ from ablation_table import (
     read_result,
     read_results,
     result_path,
-    write_page,
 )
 from ablation_variants import BASELINE, RECIPE, TRIAL, Settings, steps_of, variants
+from page import write_page
 
 from rocketrank.environment import prepare_training
 from rocketrank.errors import RocketRankError, UsageError
@@ -243,7 +243,7 @@ def _mean_tokens(lists: Path) -> tuple[float, float, float]:
 
 def make_table(results: Path, page: Path) -> None:
     labels = {name: variant.label for name, variant in variants(Settings()).items()}
-    write_page(page, page_text(read_results(results), labels, BASELINE))
+    write_page(page, Path(__file__).name, page_text(read_results(results), labels, BASELINE))
     print(f"{page} has the table")
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from rocketrank.durable import write_durably
-from rocketrank.errors import DataError, UsageError
+from rocketrank.errors import DataError
 from rocketrank.eval.measures import mean
 from rocketrank.eval.significance import crossed_bootstrap_interval, paired_differences
 
@@ -18,8 +18,6 @@ MEASURES = (PRIMARY, "RR@10")
 SYSTEMS = ("retriever", "reranker")
 START = "start"
 """Not a variant: both models as the warm-up left them."""
-BEGIN = "<!-- written by: python benchmarks/ablation.py table -->"
-END = "<!-- end of what is written -->"
 
 _LEVEL = 0.05
 _ROUNDS = 20_000
@@ -191,8 +189,8 @@ def _settings_text(results: Sequence[Result]) -> str:
     settings = first.settings
     seeds = sorted({result.seed for result in results})
     return (
-        f"{first.train_queries} training queries and {first.dev_queries} dev queries; the first "
-        f"{settings['layers']} layers of MiniLM; lists of {settings['list_length']}, "
+        f"{first.train_queries} training queries and {first.dev_queries} dev queries; "
+        f"{settings['layers'] or 'all'} layers of MiniLM; lists of {settings['list_length']}, "
         f"{settings['lists_per_step']} lists a step, {first.steps} steps; learning rates "
         f"{settings['learning_rate']:g} (retriever) and {settings['reranker_learning_rate']:g} "
         f"(re-ranker); seeds {', '.join(map(str, seeds))}."
@@ -255,16 +253,3 @@ def _notes(results: Sequence[Result], labels: Mapping[str, str], found: set[str]
     if counts_of_seeds and min(counts_of_seeds) < _LEAST_SEEDS:
         notes.append(f"Preliminary: some variant has fewer than {_LEAST_SEEDS} seeds.")
     return notes
-
-
-def write_page(page: Path, text: str) -> None:
-    """Put ``text`` between the markers of ``page`` and leave everything else alone."""
-    content = page.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UsageError(
-            f'{page}: expected the lines "{BEGIN}" and "{END}", between which the table goes: '
-            "write them into the page"
-        )
-    write_durably(page, [f"{before}{BEGIN}\n\n{text}\n\n{END}{after}".encode()])

@@ -23,7 +23,7 @@ def scripts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
         yield
-    for name in ("ablation_runs", "ablation_table", "ablation_variants"):
+    for name in ("ablation_runs", "ablation_table", "ablation_variants", "page"):
         sys.modules.pop(name, None)
 
 
@@ -35,6 +35,11 @@ def runs(scripts: None) -> ModuleType:
 @pytest.fixture(scope="module")
 def table(scripts: None) -> ModuleType:
     return importlib.import_module("ablation_table")
+
+
+@pytest.fixture(scope="module")
+def pages(scripts: None) -> ModuleType:
+    return importlib.import_module("page")
 
 
 @pytest.fixture(scope="module")
@@ -310,26 +315,28 @@ def test_three_seeds_of_every_variant_are_not_preliminary(table: ModuleType) -> 
     assert "No variant differs significantly from eq. 4" in text
 
 
-def test_the_page_keeps_what_stands_around_the_table(table: ModuleType, tmp_path: Path) -> None:
+def test_the_page_keeps_what_stands_around_the_table(pages: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n\n{table.BEGIN}\nold\n{table.END}\n\nafter\n", encoding="utf-8")
+    begin, end = pages.beginning("x.py"), pages.END
+    page.write_text(f"before\n\n{begin}\nold\n{end}\n\nafter\n", encoding="utf-8")
     for _ in range(2):
-        table.write_page(page, "new")
+        pages.write_page(page, "x.py", "new")
     written = page.read_text(encoding="utf-8")
-    assert written == f"before\n\n{table.BEGIN}\n\nnew\n\n{table.END}\n\nafter\n"
+    assert written == f"before\n\n{begin}\n\nnew\n\n{end}\n\nafter\n"
 
 
-def test_a_page_without_markers_is_left_alone(table: ModuleType, tmp_path: Path) -> None:
+def test_a_page_without_markers_is_left_alone(pages: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing of the kind", encoding="utf-8")
     with pytest.raises(UsageError, match="expected the lines"):
-        table.write_page(page, "new")
+        pages.write_page(page, "x.py", "new")
     assert page.read_text(encoding="utf-8") == "nothing of the kind"
 
 
-def test_the_page_in_the_repository_has_the_markers(table: ModuleType) -> None:
-    text = (ROOT / "docs" / "ablation.md").read_text(encoding="utf-8")
-    assert text.index(table.BEGIN) < text.index(table.END)
+@pytest.mark.parametrize("name", ["ablation", "scale"])
+def test_the_pages_in_the_repository_have_the_markers(pages: ModuleType, name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert text.index(pages.beginning(f"{name}.py")) < text.index(pages.END)
 
 
 def test_the_results_in_the_repository_are_of_the_present_variants(
