@@ -33,12 +33,13 @@ def choose(kind: str, count: int, dim: int) -> Choice:
     if kind == "hnsw":
         return Choice("hnsw", "HNSW32,Flat", "hnsw was asked for")
     if kind in _QUANTIZED:
-        if count < PRODUCT_QUANTIZER_POINTS:
+        needed = points_needed(kind, dim)
+        if count < needed:
             return Choice(
                 "flat",
                 "Flat",
-                f"{kind} was asked for, but it needs {PRODUCT_QUANTIZER_POINTS} passages to train "
-                f"on and there are {count}, so the search is exhaustive (flat)",
+                f"{kind} was asked for, but it needs {needed} passages to train on and there are "
+                f"{count}, so the search is exhaustive (flat)",
             )
         return Choice(kind, _QUANTIZED[kind](count, dim), f"{kind} was asked for")
     return Choice("custom", kind, "the factory string was given")
@@ -50,6 +51,17 @@ def choose_added(kind: str, count: int, dim: int) -> Choice:
         reason = f"up to {FLAT_UP_TO:,} added passages are searched exhaustively until rq compact"
         return Choice("flat", "Flat", reason)
     return choose(kind, count, dim)
+
+
+def points_needed(kind: str, dim: int) -> int:
+    """Vectors of width ``dim`` without which a named kind cannot be trained.
+
+    As many as a quantizer has centroids; FAISS's OPQ writes outside its memory, and ends the
+    process, where it is given fewer vectors than they are wide.
+    """
+    if kind not in _QUANTIZED:
+        return 1
+    return max(PRODUCT_QUANTIZER_POINTS, dim if kind in ROTATED else 1)
 
 
 def training_points(choice: Choice, count: int) -> int:
@@ -107,4 +119,6 @@ def _ivf_rabitq(count: int, dim: int) -> str:
     return f"RR{dim},IVF{list_count(count)},RaBitQ"
 
 
+ROTATED = ("ivfpq", "ivfpq4")
+"""Kinds behind a rotation that OPQ finds."""
 _QUANTIZED = {"ivfpq": _ivfpq, "ivfpq4": _ivfpq4, "ivf-rabitq": _ivf_rabitq}

@@ -198,9 +198,10 @@ def _train(choice: Choice, index: Any, parts: Parts, vectors: VectorShards) -> N
 def _required_points(parts: Parts) -> int:
     lists = int(getattr(parts.inner, "nlist", 1))
     bits = int(parts.inner.pq.nbits) if hasattr(parts.inner, "pq") else 0
-    # An OPQ rotation trains a quantizer of 8 bits of its own.
-    rotation = any(type(each).__name__ == "OPQMatrix" for each in parts.transforms)
-    return max(lists, 1 << bits, 256 if rotation else 1)
+    # An OPQ rotation trains a quantizer of 8 bits of its own, and with fewer vectors than they are
+    # wide FAISS writes outside its memory.
+    rotations = [each for each in parts.transforms if type(each).__name__ == "OPQMatrix"]
+    return max(lists, 1 << bits, *(max(256, int(each.d_in)) for each in rotations))
 
 
 def _bound_training(parts: Parts) -> list[tuple[Any, Any]]:

@@ -1,8 +1,14 @@
 """Which structure is chosen, by the rules written in kinds.py worked out by hand."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from rocketrank.index.kinds import choose
+from rocketrank.index.kinds import KINDS, choose
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
 @pytest.mark.parametrize(
@@ -46,3 +52,35 @@ def test_coarser_quantizers_take_half_a_byte_for_two_dimensions_or_a_bit_for_one
     kind: str, factory: str
 ) -> None:
     assert choose(kind, 2560, 384).factory == factory
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"), [("ivfpq", 256), ("ivfpq", 384), ("ivfpq4", 383), ("OPQ96,PQ96", 300)]
+)
+def test_rotations_of_few_vectors_do_not_end_the_process(
+    tmp_path: Path, kind: str, count: int
+) -> None:
+    """FAISS's OPQ writes outside its memory with fewer vectors than they are wide: here 384."""
+    script = (
+        "import sys; from pathlib import Path; import numpy as np\n"
+        "from rocketrank.errors import UsageError\n"
+        "from rocketrank.index.kinds import choose\n"
+        "from rocketrank.index.structure import fill\n"
+        "from rocketrank.index.vectors import VectorShards\n"
+        f"vectors = np.random.default_rng(1).normal(size=({count}, 384)).astype(np.float32)\n"
+        f"np.save({str(tmp_path / 'x.npy')!r}, vectors)\n"
+        f"shards = VectorShards([Path({str(tmp_path / 'x.npy')!r})], [{count}], 384)\n"
+        "try:\n"
+        f"    fill(choose({kind!r}, {count}, 384), shards, lambda n, end: None)\n"
+        "except UsageError as error:\n"
+        "    print(error)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    refused = kind not in KINDS and count < 384
+    assert ("needs at least 384 passages to train on" in ran.stdout) == refused
