@@ -349,5 +349,5 @@ def _is_of_kind(manifest: Manifest, kind: str, memory: int | None) -> bool:
     rows, dim, has = [file.rows for file in segment.vectors], manifest.width, segment.structure
     if memory is None and len(has.files) > 1:
         return has.kind == choose(kind, segment.count, dim).kind
-    runs, choice = cut(rows, lambda count: choose(kind, count, dim), dim, memory)
+    runs, choice = cut(rows, lambda count: choose(kind, count, dim), dim, memory, manifest.vectors)
     return len(runs) == len(has.files) and has.factory == choice.factory

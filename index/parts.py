@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UsageError
-from .kinds import KINDS, Choice, choose, training_points
+from .costs import structure_memory
+from .kinds import KINDS, Choice, choose
 from .manifest import Manifest, Segment, VectorFile
-from .vectors import VectorShards
+from .vectors import VectorShards, VectorType
 
 _BASE = 400 << 20
 """Python, NumPy, FAISS and SQLite's caches, with some room."""
@@ -51,53 +52,40 @@ def part_vectors(directory: Path, part: Part, manifest: Manifest) -> VectorShard
 
 
 def cut(
-    rows: Sequence[int], choice: Callable[[int], Choice], dim: int, memory: int | None
+    rows: Sequence[int],
+    choice: Callable[[int], Choice],
+    dim: int,
+    memory: int | None,
+    vector_type: VectorType = "float32",
 ) -> tuple[list[range], Choice]:
     """Runs of vector files (of so many ``rows`` each) for the parts, and the structure of each.
 
-    ``memory`` bounds the bytes that a build takes beyond what it maps. Raises UsageError where not
-    even a part of 50,000 vectors can be built within it.
+    As few parts as keep to ``memory``, which bounds the bytes that a build takes beyond what it
+    maps. Raises UsageError where not even a part of 50,000 vectors can be built within it.
     """
     total = sum(rows)
     whole = choice(total)
-    if memory is None or memory_of(whole, total, dim) <= memory:
+    if memory is None:
         return [range(len(rows))], whole
-    most = _rows_within(memory, whole, total, dim)
-    if max(rows) > most or most < min(total, _ROWS_AT_LEAST):
-        least = memory_of(whole, max(*rows, min(total, _ROWS_AT_LEAST)), dim)
-        raise UsageError(
-            f"memory ({memory >> 20} MiB) must be at least {-(-least // (1 << 20))} MiB to build "
-            f"{whole.kind} for vectors of width {dim} in files of up to {max(rows):,}: allow more, "
-            "or choose another kind"
-        )
-    runs = _runs(rows, most)
-    largest = max(sum(rows[number] for number in run) for run in runs)
-    # Of the kind that was chosen for all: by its own size a part might be of another.
-    part = choose(whole.kind, largest, dim) if whole.kind in KINDS else whole
-    reason = f"{whole.reason}; in {len(runs)} parts, to be built within {memory >> 20} MiB"
-    return runs, Choice(part.kind, part.factory, reason)
-
-
-def _rows_within(memory: int, choice: Choice, total: int, dim: int) -> int:
-    """The most vectors whose structure can be built within ``memory``, by bisection."""
-    low, high = 0, total
-    while low < high:
-        middle = (low + high + 1) // 2
-        if memory_of(choice, middle, dim) <= memory:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _runs(rows: Sequence[int], most: int) -> list[range]:
-    """Runs of about equal size with at most ``most`` rows each; no file has more than that."""
-    count = -(-sum(rows) // most)
-    while True:
+    least = 0
+    for count in range(1, max(1, total // min(total, _ROWS_AT_LEAST)) + 1):
         runs = _divided(rows, count)
-        if max(sum(rows[number] for number in run) for run in runs) <= most:
-            return runs
-        count += 1
+        largest = max(([rows[number] for number in run] for run in runs), key=sum)
+        # Of the kind that was chosen for all: by its own size a part might be of another.
+        named = whole.kind in KINDS and len(runs) > 1
+        part = choose(whole.kind, sum(largest), dim) if named else whole
+        needed = memory_of(part, largest, dim, vector_type)
+        least = min(least or needed, needed)
+        if needed <= memory and len(runs) == 1:
+            return runs, whole
+        if needed <= memory:
+            reason = f"{whole.reason}; in {len(runs)} parts, to be built within {memory >> 20} MiB"
+            return runs, Choice(part.kind, part.factory, reason)
+    raise UsageError(
+        f"memory ({memory >> 20} MiB) must be at least {-(-least // (1 << 20))} MiB to build "
+        f"{whole.kind} for vectors of width {dim} in files of up to {max(rows):,}: allow more, or "
+        "choose another kind"
+    )
 
 
 def _divided(rows: Sequence[int], count: int) -> list[range]:
@@ -112,18 +100,8 @@ def _divided(rows: Sequence[int], count: int) -> list[range]:
     return runs
 
 
-def memory_of(choice: Choice, count: int, dim: int) -> int:
-    """Bytes that building the structure for ``count`` vectors takes, measured and rounded up.
-
-    Vectors or codes with their row numbers, twice where lists grow; a graph's links; the sample.
-    """
-    sample = min(count, training_points(choice, count)) * dim * 4 * 2
-    each = {
-        "flat": dim * 4,
-        "ivf": 2 * (dim * 4 + 8),
-        "hnsw": dim * 4 + 300,
-        "ivfpq": 2 * (max(1, dim // 4) + 8),
-        "ivfpq4": 2 * (max(1, dim // 4) + 8),
-        "ivf-rabitq": 2 * (dim // 8 + 16),
-    }.get(choice.kind, 2 * (dim * 4 + 64))
-    return _BASE + sample + count * each
+def memory_of(
+    choice: Choice, rows: Sequence[int], dim: int, vector_type: VectorType = "float32"
+) -> int:
+    """Bytes that building the structure for files of so many ``rows`` takes, with the process."""
+    return _BASE + structure_memory(choice, rows, dim, vector_type)

@@ -100,9 +100,7 @@ class Index:
                         f"{directory}: commit {wanted.commit} has just been removed by a writer: "
                         "open the index again"
                     )
-                return cls(
-                    directory, wanted, held=held, threads=threads, effort=effort, gpus=there
-                )
+                return cls(directory, wanted, held=held, threads=threads, effort=effort, gpus=there)
             except RocketRankError:
                 held.close()
                 # A writer may have put a commit in force since, and removed this one's files.

@@ -40,6 +40,7 @@ _LINEAR = ("OPQMatrix", "RandomRotationMatrix", "RemapDimensionsTransform")
 """Transforms that keep inner products; PCA and L2norm change which passage is the best."""
 _EF_CONSTRUCTION = 128
 _SEED = 20_240_229
+_NORMS_AT_ONCE = 4096
 
 
 class Parts(NamedTuple):
@@ -153,8 +154,7 @@ def fill(choice: Choice, vectors: VectorShards, on_added: Callable[[int, int], N
                 _train(choice, index, parts, vectors)
             for shard in vectors.shards():
                 index.add(shard)
-                norms = np.linalg.norm(shard.astype(np.float64), axis=1)
-                largest = max(largest, float(norms.max()))
+                largest = max(largest, _largest_norm(shard))
                 on_added(len(shard), index.ntotal)
         except (RuntimeError, MemoryError) as error:
             raise RocketRankError(
@@ -162,6 +162,12 @@ def fill(choice: Choice, vectors: VectorShards, on_added: Callable[[int, int], N
                 "run the same command with another --kind; nothing is encoded again"
             ) from error
     return Filled(index, _search_parameters(parts), largest)
+
+
+def _largest_norm(vectors: NDArray[np.float32]) -> float:
+    """In double precision, some vectors at a time."""
+    blocks = [vectors[i : i + _NORMS_AT_ONCE] for i in range(0, len(vectors), _NORMS_AT_ONCE)]
+    return max(float(np.linalg.norm(each.astype(np.float64), axis=1).max()) for each in blocks)
 
 
 def _train(choice: Choice, index: Any, parts: Parts, vectors: VectorShards) -> None:

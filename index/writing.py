@@ -169,7 +169,7 @@ def finish_segment(
     """
     paths = [segment.vector_file(shard.number) for shard in ledger.shards]
     rows = [shard.rows for shard in ledger.shards]
-    runs, chosen = cut(rows, choice, width, options.memory)
+    runs, chosen = cut(rows, choice, width, options.memory, options.vectors)
     files, largest_norm = [], 0.0
     task = f"building {chosen.kind}"
     with Progress(task, shown=progress, total=ledger.rows) as bar, omp_threads(options.threads):

@@ -27,6 +27,7 @@ from .index import index
 from .info import info
 from .lists import lists
 from .mine import mine
+from .plan import plan
 from .search import search
 from .train import train
 from .verify import repair, verify
@@ -109,6 +110,12 @@ _register(
     index,
     "rq index corpus.jsonl --model minilm --index corpus.index\n"
     "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index",
+)
+_register(
+    "Search",
+    plan,
+    "rq plan corpus.jsonl --model minilm\n"
+    "rq plan passages.tsv.gz --memory 8GiB --disk 20GiB --vectors int8",
 )
 _register(
     "Search",
