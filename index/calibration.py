@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..data.records import Passage
 from ..errors import RocketRankError
-from .costs import lists_of, visited_lists
+from .costs import lists_of
 from .encoding import PassageEncoder
+from .filling import fill, usual_probes, write_index
 from .kinds import ROTATED, Choice, choose, list_count
 from .progress import Progress
-from .structure import Structure, fill, margin, write_index
+from .structure import Structure, margin
 from .vectors import VectorShards, VectorType, packed, unpacked, write_vectors
 
 RECALL_FROM = 300
@@ -140,14 +141,14 @@ def measured_recall(
     """
     sample = len(vectors)
     lists = 0 if choice.kind in ("flat", "hnsw") else lists_of(choice, vectors.shape[1])
-    all_visited = choice.kind == "ivf" and visited_lists(lists) == lists
+    all_visited = choice.kind == "ivf" and usual_probes(lists) == lists
     k = min(100, sample - 1, max(1, round(100 * sample / count)))
     if choice.kind == "flat" or all_visited:
         return Recall(1.0, k, sample, exact=True)
     least = max(RECALL_FROM, vectors.shape[1]) if choice.kind in ROTATED else RECALL_FROM
     if sample < least or (choice.kind == "hnsw" and count > _KNOWN_GRAPH * sample):
         return None
-    probes = max(1, round(list_count(sample) * visited_lists(lists) / lists)) if lists else 1
+    probes = max(1, round(list_count(sample) * usual_probes(lists) / lists)) if lists else 1
     small = of_lists(choose(choice.kind, sample, vectors.shape[1]), list_count(sample))
     stored = unpacked(packed(vectors, vector_type))
     write_vectors(folder / "sample.npy", vectors, vector_type)

@@ -17,8 +17,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .kinds import TRAINING_POINTS, Choice, training_points
-from .structure import faiss_library, margin, new_index, take_apart
+from .filling import sample_size, usual_probes
+from .kinds import TRAINING_POINTS, Choice
+from .structure import (
+    DEPTH_FACTOR,
+    LEAST_DEPTH,
+    LOSSLESS,
+    faiss_library,
+    margin,
+    new_index,
+    take_apart,
+)
 from .vectors import VectorType
 
 _ITERATIONS = 10
@@ -31,8 +40,6 @@ _BLAS = 24 << 20
 """Inner products of a block of vectors with a block of centroids, and what FAISS keeps of BLAS."""
 _SAMPLES = {"ivf": 1, "ivfpq": 3, "ivfpq4": 3, "ivf-rabitq": 4}
 """How often the training sample is in memory: rotated, rotated by FAISS again, as residuals."""
-_CODES = ("ivfpq", "ivfpq4")
-"""Kinds whose quantizers are trained, on so many vectors again, in their own copies."""
 _LIST_ROOM = 1.5
 """Inverted lists grow by doubling; measured over lists of 40 to 300 vectors: 1.3 to 1.5."""
 _LINKS = 32
@@ -78,11 +85,6 @@ def lists_of(choice: Choice, dim: int) -> int:
     """The inverted lists of a structure; 0 where it has none."""
     index = new_index(choice.factory, dim)
     return int(getattr(take_apart(index).inner, "nlist", 0))
-
-
-def visited_lists(lists: int) -> int:
-    """The inverted lists that a search visits unless told otherwise."""
-    return min(lists, max(64, lists // 8))
 
 
 def vector_bytes(rows: Sequence[int], dim: int, vector_type: VectorType) -> int:
@@ -134,21 +136,27 @@ def structure_memory(choice: Choice, rows: Sequence[int], dim: int, vector_type:
 
     Training comes before the first vector is added, so the larger of both counts.
     """
-    count, largest = sum(rows), max(rows)
-    # A file's vectors as float32, and behind a rotation.
-    copies = (4 if vector_type != "float32" else 0) + (4 if choice.kind in _SAMPLES else 0)
-    shard = largest * dim * copies
-    if choice.kind == "flat":
-        return grown(rows, 4 * dim)[0] + shard
-    if choice.kind == "hnsw":
-        links = 4 * _LINKS * 2 + 20
-        return grown(rows, 4 * dim)[0] + grown(rows, links)[0] + shard
-    points = min(count, training_points(choice, count)) * dim * 4
-    quantizers = 3 * min(count, TRAINING_POINTS) * dim * 4 if choice.kind in _CODES else 0
-    training = _SAMPLES.get(choice.kind, 4) * points + quantizers
-    index = new_index(choice.factory, dim)
-    code = int(take_apart(index).inner.code_size)
-    return _BLAS + max(training, round(_LIST_ROOM * count * (code + 8)) + shard)
+    parts = take_apart(new_index(choice.factory, dim))
+    inner, count = parts.inner, sum(rows)
+    lists = hasattr(inner, "nlist")
+    # A file's vectors as float32, and behind a rotation or as residuals.
+    copies = (4 if vector_type != "float32" else 0) + (4 if lists or parts.transforms else 0)
+    shard = max(rows) * dim * copies
+    if hasattr(inner, "hnsw"):
+        code = int(faiss_library().downcast_index(inner.storage).code_size)
+        links = 4 * int(inner.hnsw.nb_neighbors(0)) + 20
+        filled = grown(rows, code)[0] + grown(rows, links)[0]
+    elif lists:
+        filled = round(_LIST_ROOM * count * (int(inner.code_size) + 8))
+    else:
+        filled = grown(rows, int(inner.code_size))[0]
+    if parts.name in LOSSLESS and not lists and not parts.transforms:
+        return filled + shard
+    points = sample_size(parts, count) * dim * 4
+    training = _SAMPLES.get(choice.kind, 4) * points
+    if hasattr(inner, "pq") or parts.transforms:
+        training += 3 * min(count, TRAINING_POINTS) * dim * 4
+    return _BLAS + max(training, filled + shard)
 
 
 def shard_memory(rows: Sequence[int], content_bytes: int, dim: int) -> int:
@@ -169,8 +177,8 @@ def build_seconds(choice: Choice, count: int, dim: int, costs: Costs) -> float:
         far = max(1.0, costs.far)
         linking = costs.linking
         return far * (count * linking.fixed + linking.each * (count * math.log(count) - count))
-    lists = lists_of(choice, dim)
-    points = min(count, training_points(choice, count))
+    parts = take_apart(new_index(choice.factory, dim))
+    lists, points = int(parts.inner.nlist), sample_size(parts, count)
     return (
         clustering_seconds(points, lists, dim, costs.clustering)
         + costs.training[choice.kind].at(min(points, TRAINING_POINTS))
@@ -192,8 +200,8 @@ def query_seconds(choice: Choice, count: int, dim: int, k: int, costs: Costs) ->
     if choice.kind == "hnsw":
         return max(1.0, costs.far) * querying.at(math.log(count)) + costs.refining.at(margin(k))
     lists = lists_of(choice, dim)
-    visited = count * visited_lists(lists) / lists
-    depth = margin(k) if choice.kind == "ivf" else max(200, 10 * k)
+    visited = count * usual_probes(lists) / lists
+    depth = margin(k) if choice.kind == "ivf" else max(LEAST_DEPTH, DEPTH_FACTOR * k)
     each = max(querying.each, costs.scanning) if choice.kind == "ivf" else querying.each
     scanning = lists * costs.scanning + querying.fixed + visited * each
     return scanning + costs.refining.at(min(depth, count))

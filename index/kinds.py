@@ -64,13 +64,6 @@ def points_needed(kind: str, dim: int) -> int:
     return max(PRODUCT_QUANTIZER_POINTS, dim if kind in ROTATED else 1)
 
 
-def training_points(choice: Choice, count: int) -> int:
-    """Vectors that are read to train the structure of ``count``; at most so many there are."""
-    if choice.kind in ("flat", "hnsw"):
-        return 0
-    return max(TRAINING_POINTS, (POINTS_PER_LIST + 11) * list_count(count))
-
-
 def _choose_by_size(count: int, dim: int) -> Choice:
     size = f"auto chose {{}} for {count:,} passage{'' if count == 1 else 's'}: "
     if count <= FLAT_UP_TO:

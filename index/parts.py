@@ -97,6 +97,9 @@ def _divided(rows: Sequence[int], count: int) -> list[range]:
         if done * count >= total * (len(runs) + 1):
             runs.append(range(first, number + 1))
             first = number + 1
+    # Files grow towards the end, and what the last one leaves may be too little to train on.
+    if len(runs) > 1 and 2 * sum(rows[number] for number in runs[-1]) * len(runs) < total:
+        runs[-2:] = [range(runs[-2].start, runs[-1].stop)]
     return runs
 
 

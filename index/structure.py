@@ -1,12 +1,11 @@
-"""FAISS structures: checking factory strings, filling an index from vector shards, searching it.
+"""FAISS structures: checking factory strings, taking structures apart, searching them.
 
 FAISS is imported when a function here first needs it. The metric is the inner product everywhere.
 Candidates found here are only proposals: ``search.py`` scores them from the stored vectors.
 """
 
-import errno
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..durable import explained_write, replacing
-from ..errors import DataError, MissingDependencyError, RocketRankError, UsageError
-from .kinds import KINDS, POINTS_PER_LIST, TRAINING_POINTS, Choice
+from ..errors import DataError, MissingDependencyError, UsageError
+from .kinds import KINDS
 from .selection import Selection
-from .vectors import VectorShards
 
 LOSSLESS = ("IndexFlat", "IndexFlatIP", "IndexIVFFlat", "IndexHNSWFlat")
 """Structures whose scores are inner products of the vectors themselves."""
@@ -38,16 +35,19 @@ _UNSELECTIVE = ("IndexPQ", "IndexPQFastScan")
 """Structures that FAISS cannot search in a part of their rows."""
 _LINEAR = ("OPQMatrix", "RandomRotationMatrix", "RemapDimensionsTransform")
 """Transforms that keep inner products; PCA and L2norm change which passage is the best."""
-_EF_CONSTRUCTION = 128
-_SEED = 20_240_229
-_NORMS_AT_ONCE = 4096
+LEAST_DEPTH, DEPTH_FACTOR = 200, 10
+"""Candidates of a lossy structure that are scored again: so many for each result, or in all."""
 
 
 class Parts(NamedTuple):
-    """A FAISS index taken apart; ``inner`` is the index behind a chain of transforms."""
+    """A FAISS index taken apart; ``inner`` is the index behind a chain of transforms.
+
+    ``whole`` is kept because it owns the others: FAISS hands out bare pointers.
+    """
 
     transforms: list[Any]
     inner: Any
+    whole: Any
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ def new_index(factory: str, dim: int) -> Any:
     try:
         index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except (RuntimeError, MemoryError) as error:
-        raise _refused(factory, f"FAISS says: {_own_words(error)}") from error
+        raise _refused(factory, f"FAISS says: {own_words(error)}") from error
     parts = take_apart(index)
     if parts.name in ("IndexIDMap", "IndexIDMap2"):
         raise _refused(factory, "RocketRank gives the row numbers itself, so leave IDMap out")
@@ -99,7 +99,7 @@ def new_index(factory: str, dim: int) -> Any:
     ]
     if changing:
         raise _refused(factory, f"its {changing[0]} changes inner products and with them the order")
-    inner_metrics = {each.metric_type for each in _nested(parts.inner)}
+    inner_metrics = {each.metric_type for each in nested(parts.inner)}
     if inner_metrics != {faiss.METRIC_INNER_PRODUCT}:
         raise _refused(factory, "a part of it measures L2 distances and cannot do inner products")
     if parts.name not in _SUPPORTED:
@@ -109,157 +109,23 @@ def new_index(factory: str, dim: int) -> Any:
 
 def take_apart(index: Any) -> Parts:
     faiss = faiss_library()
+    whole = index
     index = faiss.downcast_index(index)
     transforms: list[Any] = []
     if type(index).__name__ == "IndexPreTransform":
         chain = [index.chain.at(position) for position in range(index.chain.size())]
         transforms = [faiss.downcast_VectorTransform(each) for each in chain]
         index = faiss.downcast_index(index.index)
-    return Parts(transforms, index)
+    return Parts(transforms, index, whole)
 
 
-def _nested(index: Any) -> Iterator[Any]:
+def nested(index: Any) -> Iterator[Any]:
     """The index, its coarse quantizer and its storage."""
     faiss = faiss_library()
     yield index
     for name in ("quantizer", "storage"):
         if getattr(index, name, None) is not None:
-            yield from _nested(faiss.downcast_index(getattr(index, name)))
-
-
-class Filled(NamedTuple):
-    """A filled FAISS index with the parameters it should be searched with."""
-
-    index: Any
-    search: dict[str, int]
-    largest_norm: float
-
-
-def fill(choice: Choice, vectors: VectorShards, on_added: Callable[[int, int], None]) -> Filled:
-    """Trains an index on a sample of ``vectors`` and adds them all, shard by shard.
-
-    The same vectors give the same bytes: samples are seeded, and graphs, whose form depends on the
-    order in which threads come by, are built by one thread.
-    """
-    index = new_index(choice.factory, vectors.dim)
-    parts = take_apart(index)
-    graph = any(hasattr(each, "hnsw") for each in _nested(parts.inner))
-    for each in _nested(parts.inner):
-        if hasattr(each, "hnsw"):
-            each.hnsw.efConstruction = _EF_CONSTRUCTION
-    largest = 0.0
-    with omp_threads(1 if graph else None):
-        try:
-            if not index.is_trained:
-                _train(choice, index, parts, vectors)
-            for shard in vectors.shards():
-                index.add(shard)
-                largest = max(largest, _largest_norm(shard))
-                on_added(len(shard), index.ntotal)
-        except (RuntimeError, MemoryError) as error:
-            raise RocketRankError(
-                f"kind {choice.factory!r} could not be built; FAISS says: {_own_words(error)}: "
-                "run the same command with another --kind; nothing is encoded again"
-            ) from error
-    return Filled(index, _search_parameters(parts), largest)
-
-
-def _largest_norm(vectors: NDArray[np.float32]) -> float:
-    """In double precision, some vectors at a time."""
-    blocks = [vectors[i : i + _NORMS_AT_ONCE] for i in range(0, len(vectors), _NORMS_AT_ONCE)]
-    return max(float(np.linalg.norm(each.astype(np.float64), axis=1).max()) for each in blocks)
-
-
-def _train(choice: Choice, index: Any, parts: Parts, vectors: VectorShards) -> None:
-    required = _required_points(parts)
-    if len(vectors) < required:
-        raise UsageError(
-            f"kind {choice.factory!r} needs at least {required} passages to train on, and the "
-            f"corpus has {len(vectors)}: run the same command with --kind auto; nothing is encoded "
-            "again"
-        )
-    rotation_quantizers = _bound_training(parts)
-    lists = int(getattr(parts.inner, "nlist", 0))
-    wanted = max(TRAINING_POINTS, (POINTS_PER_LIST + 11) * lists, 2 * required)
-    count = min(len(vectors), wanted)
-    chosen = np.random.default_rng(_SEED).choice(len(vectors), size=count, replace=False)
-    sample = vectors.gather(np.sort(chosen))
-    inputs = sample
-    # Quantizers are trained by one thread: threads change their last bits, and these many small
-    # steps are slower with threads that wait for each other. The coarse k-means gains from them.
-    with omp_threads(1):
-        for transform in parts.transforms:
-            if not transform.is_trained:
-                transform.train(inputs)
-            inputs = transform.apply(inputs)
-    for transform, _ in rotation_quantizers:
-        transform.pq = None
-    if hasattr(parts.inner, "train_q1"):
-        pointer = faiss_library().swig_ptr(inputs)
-        parts.inner.train_q1(len(inputs), pointer, False, parts.inner.metric_type)
-    with omp_threads(1):
-        index.train(sample)
-
-
-def _required_points(parts: Parts) -> int:
-    lists = int(getattr(parts.inner, "nlist", 1))
-    bits = int(parts.inner.pq.nbits) if hasattr(parts.inner, "pq") else 0
-    # An OPQ rotation trains a quantizer of 8 bits of its own, and with fewer vectors than they are
-    # wide FAISS writes outside its memory.
-    rotations = [each for each in parts.transforms if type(each).__name__ == "OPQMatrix"]
-    return max(lists, 1 << bits, *(max(256, int(each.d_in)) for each in rotations))
-
-
-def _bound_training(parts: Parts) -> list[tuple[Any, Any]]:
-    """Bounds training's work and keeps FAISS from warning on standard error about small samples.
-
-    Returns the rotations with the quantizers they train by: FAISS holds bare pointers to these.
-    """
-    if hasattr(parts.inner, "cp"):
-        parts.inner.cp.min_points_per_centroid = 1
-    if hasattr(parts.inner, "pq"):
-        # Reorders codes for a Hamming filter that is never used, for most of the training's time.
-        if hasattr(parts.inner, "do_polysemous_training"):
-            parts.inner.do_polysemous_training = False
-        parts.inner.pq.cp.min_points_per_centroid = 1
-        parts.inner.pq.cp.max_points_per_centroid = TRAINING_POINTS // 256
-    quantizers = []
-    for transform in parts.transforms:
-        if type(transform).__name__ == "OPQMatrix":
-            quantizer = faiss_library().ProductQuantizer(transform.d_out, transform.M, 8)
-            quantizer.cp.min_points_per_centroid = 1
-            transform.max_train_points = TRAINING_POINTS
-            transform.niter, transform.niter_pq_0 = 8, 10
-            transform.pq = quantizer
-            quantizers.append((transform, quantizer))
-    return quantizers
-
-
-def _search_parameters(parts: Parts) -> dict[str, int]:
-    """Defaults that put recall before speed."""
-    parameters: dict[str, int] = {}
-    if hasattr(parts.inner, "nlist"):
-        lists = int(parts.inner.nlist)
-        parameters["nprobe"] = min(lists, max(64, lists // 8))
-    if hasattr(parts.inner, "hnsw"):
-        parameters["efSearch"] = 256
-    if not parts.lossless:
-        parameters["depth_factor"] = 10
-    return parameters
-
-
-def write_index(index: Any, path: Path) -> None:
-    """Writes a FAISS index durably; nothing is left when that fails.
-
-    Through a file of ours: FAISS's own loses the last bytes on a full disk without an error.
-    """
-    faiss = faiss_library()
-    with explained_write(path), replacing(path, alone=True) as partial:
-        try:
-            with open(partial, "wb") as file:
-                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-        except RuntimeError as error:
-            raise OSError(errno.EIO, _own_words(error)) from error
+            yield from nested(faiss.downcast_index(getattr(index, name)))
 
 
 class Structure:
@@ -273,7 +139,7 @@ class Structure:
         except RuntimeError as error:
             raise DataError(
                 f"{path}: expected a FAISS index, found a file that FAISS cannot read "
-                f"({_own_words(error)}): build the index again with --overwrite"
+                f"({own_words(error)}): build the index again with --overwrite"
             ) from error
         if (self._index.ntotal, self._index.d) != (count, dim):
             raise DataError(
@@ -299,7 +165,7 @@ class Structure:
         """Candidates to fetch for ``k`` results, before any widening."""
         if self.lossless:
             return margin(k)
-        usual = max(200, k * self._search.get("depth_factor", 1))
+        usual = max(LEAST_DEPTH, k * self._search.get("depth_factor", 1))
         return max(k, self._search.get("refine", usual))
 
     def search(
@@ -383,7 +249,7 @@ def omp_threads(count: int | None) -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def _own_words(error: BaseException) -> str:
+def own_words(error: BaseException) -> str:
     """FAISS's message without its C++ function and file."""
     text = " ".join(str(error).split())
     return re.sub(r"^Error in .*? at \S+:\d+: (Error: '.*?' failed: ?)?", "", text) or text

@@ -18,18 +18,10 @@ from tqdm import tqdm
 from ..durable import sha256_of
 from .calibration import enlarged, of_lists
 from .costs import Costs, Line, clustering_seconds, line_of, line_through
+from .filling import Filled, fill, write_index
 from .kinds import Choice, choose
 from .search import score
-from .structure import (
-    Filled,
-    FlatStructure,
-    Structure,
-    faiss_library,
-    fill,
-    margin,
-    omp_threads,
-    write_index,
-)
+from .structure import FlatStructure, Structure, faiss_library, margin, omp_threads
 from .vectors import VectorShards, VectorType, write_vectors
 
 QUANTIZED = ("ivfpq", "ivfpq4", "ivf-rabitq")

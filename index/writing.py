@@ -19,6 +19,7 @@ from ..durable import explained_write, fsync, make_folder, sha256_of
 from ..errors import DataError, UsageError
 from .commits import begun, commit_file, commit_numbers
 from .encoding import BuildOptions, PassageEncoder, VectorSource
+from .filling import fill, write_index
 from .kinds import Choice
 from .layout import SegmentFolder, relative, segment_numbers
 from .manifest import (
@@ -34,7 +35,7 @@ from .parts import cut
 from .passages import FIELDS, PURPOSE, Ledger, PassageReader
 from .postings_writing import write_postings
 from .progress import Progress
-from .structure import fill, omp_threads, write_index
+from .structure import omp_threads
 from .vectors import VECTOR_TYPES, VectorShards
 
 _AT_ONCE = 1000

@@ -65,7 +65,7 @@ def test_rotations_of_few_vectors_do_not_end_the_process(
         "import sys; from pathlib import Path; import numpy as np\n"
         "from rocketrank.errors import UsageError\n"
         "from rocketrank.index.kinds import choose\n"
-        "from rocketrank.index.structure import fill\n"
+        "from rocketrank.index.filling import fill\n"
         "from rocketrank.index.vectors import VectorShards\n"
         f"vectors = np.random.default_rng(1).normal(size=({count}, 384)).astype(np.float32)\n"
         f"np.save({str(tmp_path / 'x.npy')!r}, vectors)\n"

@@ -20,8 +20,11 @@ from rocketrank.index import (
     verify_index,
 )
 from rocketrank.index import parts as parts_module
+from rocketrank.index.encoding import shard_rows
+from rocketrank.index.filling import required_points
 from rocketrank.index.kinds import choose
 from rocketrank.index.parts import cut, memory_of
+from rocketrank.index.structure import new_index, take_apart
 
 from .small_index import TableEncoder
 from .test_filters import QUERIES, VECTORS, exact, passage
@@ -120,7 +123,7 @@ def test_what_a_build_takes_is_below_what_was_reckoned(tmp_path: Path, kind: str
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
         "from rocketrank.index.kinds import choose\n"
-        "from rocketrank.index.structure import fill, write_index\n"
+        "from rocketrank.index.filling import fill, write_index\n"
         "from rocketrank.index.vectors import VectorShards\n"
         f"paths = sorted(Path({str(tmp_path)!r}).glob('*.npy'))\n"
         f"vectors = VectorShards(paths, [{rows // 10}] * 10, {dim})\n"
@@ -153,6 +156,43 @@ def test_every_part_keeps_within_the_budget_by_the_kind_that_was_chosen_for_all(
     files = [[rows[number] for number in run] for run in runs]
     assert part.kind == "ivfpq" and sum(map(sum, files)) == sum(rows)
     assert all(memory_of(part, each, 384) <= memory << 20 for each in files)
+
+
+def shards_of(passages: int) -> list[int]:
+    """As a build with the usual options makes them."""
+    rows: list[int] = []
+    while sum(rows) < passages:
+        rows.append(min(shard_rows(len(rows), 4096), passages - sum(rows)))
+    return rows
+
+
+@pytest.mark.parametrize("memory", [585, 725, 900, 1200])
+@pytest.mark.parametrize("kind", ["ivf", "auto"])
+def test_every_part_has_enough_to_train_on(kind: str, memory: int) -> None:
+    """The last file of 6,095,559 passages has 711 of them, and a part less than its lists."""
+    rows = shards_of(6_095_559)
+    assert rows[-1] == 711
+    try:
+        runs, part = cut(rows, lambda count: choose(kind, count, 384), 384, memory << 20)
+    except UsageError:
+        return  # no number of parts keeps to the budget, which is said before anything is built
+    needed = required_points(take_apart(new_index(part.factory, 384)))
+    assert min(sum(rows[number] for number in run) for run in runs) >= needed
+
+
+@pytest.mark.parametrize(
+    "factory",
+    ["Flat", "HNSW16,Flat", "HNSW32_SQ8", "RR64,HNSW8,Flat", "IVF100,Flat", "SQ8", "PQ16",
+     "PQ16x4fs", "IVF100,SQ8", "OPQ16,IVF100,PQ16x4fs", "RaBitQ", "IVF100,RaBitQ"],
+)  # fmt: skip
+def test_what_building_takes_is_reckoned_for_every_structure(factory: str) -> None:
+    custom = choose(factory, 100_000, 64)
+    assert memory_of(custom, [1000] * 9000, 64) > memory_of(custom, [1000] * 100, 64) > 400 << 20
+
+
+def test_a_sample_of_as_many_lists_as_the_factory_says_is_reckoned() -> None:
+    custom = choose("IVF65536,PQ48", 5_000_000, 384)
+    assert memory_of(custom, [50_000] * 100, 384) > 65_536 * 50 * 384 * 4
 
 
 def test_a_file_that_alone_is_too_much_is_refused() -> None:

@@ -106,7 +106,7 @@ import numpy as np
 from rocketrank.index.calibration import resident
 from rocketrank.index.costs import structure_memory
 from rocketrank.index.kinds import choose
-from rocketrank.index.structure import fill
+from rocketrank.index.filling import fill
 from rocketrank.index.vectors import VectorShards, write_vectors
 folder, kind, rows = Path(sys.argv[1]), sys.argv[2], [4096] * 33
 for number in range(len(rows)):
