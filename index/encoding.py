@@ -172,6 +172,10 @@ class ShardReader:
         locations: list[str] = []
         rows: dict[str, int] = {}
         digest, size = hashlib.sha256(), 0
+        # A version before made shards of one size: what is there is gone on with as it is.
+        made = self._ledger.shards
+        known = number < len(made)
+        wanted = made[number].rows if known else shard_rows(number, self._options.shard_size)
         for passage in self._passages:
             stored = self._storable(passage)
             row = self._first_row_of(passage.id, rows, first_row)
@@ -185,8 +189,7 @@ class ShardReader:
             size += len(stored)
             passages.append(passage)
             locations.append(self.corpus.location)
-            full = len(passages) == shard_rows(number, self._options.shard_size)
-            if full or size >= _SHARD_BYTES:
+            if len(passages) == wanted or size >= _SHARD_BYTES:
                 break
         return _Reading(number, first_row, passages, locations, digest.hexdigest())
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rocketrank.data.records import Passage
 from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.index import BuildOptions, Index, build_index, verify_index
+from rocketrank.index.encoding import shard_rows
 
 from .small_index import HashingEncoder, ListCorpus, build, build_table, files, sentences
 
@@ -203,6 +204,15 @@ def test_ivfpq_of_few_passages_says_that_it_became_flat(tmp_path: Path) -> None:
     report = build(tmp_path / "index", sentences(30), kind="ivfpq")
     assert report.kind == "flat"
     assert "needs 256 passages to train on and there are 30" in report.reason
+
+
+@pytest.mark.parametrize(
+    ("number", "rows"), [(0, 4096), (15, 4096), (16, 8192), (63, 32768), (64, 65536), (999, 65536)]
+)
+def test_a_shard_has_at_most_sixteen_times_the_passages_of_the_first(
+    number: int, rows: int
+) -> None:
+    assert shard_rows(number, 4096) == rows
 
 
 def test_shards_grow_so_that_a_large_index_has_few_files(tmp_path: Path) -> None:

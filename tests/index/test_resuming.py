@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rocketrank.errors import DataError, RocketRankError, UsageError
-from rocketrank.index import BuildOptions, Index, build_index
+from rocketrank.index import BuildOptions, Index, build_index, verify_index
+from rocketrank.index import encoding as encoding_module
 
 from .small_index import HashingEncoder, ListCorpus, build, files, sentences
 
@@ -34,9 +35,10 @@ class Stopped(Exception):
 
 
 class StoppingEncoder(HashingEncoder):
-    """Encodes two shards and then stops."""
+    """Encodes two shards, or as many as ``shards``, and then stops."""
 
     calls = 0
+    shards = 2
 
     def encode_passages(
         self,
@@ -46,7 +48,7 @@ class StoppingEncoder(HashingEncoder):
         on_done: Callable[[int], object] | None = None,
     ) -> NDArray[np.float32]:
         self.calls += 1
-        if self.calls > 2:
+        if self.calls > self.shards:
             raise Stopped
         return super().encode_passages(texts, titles)
 
@@ -56,6 +58,20 @@ def unfinished(directory: Path, *, overwrite: bool = False) -> None:
     options = BuildOptions(shard_size=10, overwrite=overwrite)
     with pytest.raises(Stopped):
         build_index(directory, ListCorpus(sentences(45)), StoppingEncoder(), options)
+
+
+def test_shards_of_one_size_that_a_version_before_left_are_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = StoppingEncoder()
+    encoder.shards = 25
+    with monkeypatch.context() as before, pytest.raises(Stopped):
+        before.setattr(encoding_module, "_SHARDS_OF_A_SIZE", 1000)
+        options = BuildOptions(shard_size=1)
+        build_index(tmp_path / "index", ListCorpus(sentences(45)), encoder, options)
+    report = build(tmp_path / "index", sentences(45), shard_size=1)
+    assert (report.resumed_from, report.passages) == (25, 45)
+    assert verify_index(tmp_path / "index", HashingEncoder()).problems == ()
 
 
 def test_killed_at_many_points_it_ends_with_the_bytes_of_an_uninterrupted_build(
