@@ -48,7 +48,7 @@ from .plan import (
     over_limits,
     pick,
 )
-from .survey import Stored, Survey, passages_on_disk, postings_on_disk, survey
+from .survey import OnDisk, Survey, passages_on_disk, postings_on_disk, survey
 from .timing import measure_costs
 from .writing import now, settings_of
 
@@ -57,8 +57,8 @@ _log = logging.getLogger("rocketrank.index")
 
 class _Measured(NamedTuple):
     found: Survey
-    stored: Stored
-    postings: Stored | None
+    stored: OnDisk
+    postings: OnDisk | None
     encoding: Encoding
     costs: Costs
     recalls: dict[str, Recall | None]

@@ -54,17 +54,17 @@ def survey(
 
     A reservoir (Vitter 1985, algorithm R) with a fixed seed, so that the same corpus gives the same
     sample. Raises DataError as a build does for a corpus without passages and for passages that
-    cannot be indexed. Of two passages with one id that lie in different shards nothing is seen.
+    cannot be indexed, and for repeated ids unless they are skipped.
     """
     drawn: list[tuple[int, Passage]] = []
     generator = random.Random(_SEED)
     rows, content, count = [], 0, 0
     started = time.perf_counter()
     with (
-        Ledger(folder / "counted.sqlite", settings) as empty,
+        Ledger(folder / "counted.sqlite", settings) as ids,
         Progress("counting", shown=progress, total=corpus.bytes_total) as bar,
     ):
-        reader = ShardReader(corpus, with_a_first_one(corpus), empty, options)
+        reader = ShardReader(corpus, with_a_first_one(corpus), ids, options)
         for reading in reader:
             for passage in reading.passages:
                 content += len(passage_bytes(passage))
@@ -74,6 +74,8 @@ def survey(
                     drawn[place] = (count, passage)
                 count += 1
             rows.append(len(reading.passages))
+            note = Shard(reading.number, reading.first_row, rows[-1], _DIGEST, _DIGEST, _DIGEST)
+            ids.commit(note, [Passage(each.id, "") for each in reading.passages])
             bar.advance(rows[-1], of=rows[-1], position=corpus.bytes_read)
     drawn.sort(key=lambda each: each[0])
     return Survey(
@@ -87,14 +89,14 @@ def survey(
     )
 
 
-class Stored(NamedTuple):
+class OnDisk(NamedTuple):
     """What the passages will take on the disk, and how long one takes to store."""
 
     bytes: int
     seconds_each: float
 
 
-def passages_on_disk(found: Survey, settings: Mapping[str, str], folder: Path) -> Stored:
+def passages_on_disk(found: Survey, settings: Mapping[str, str], folder: Path) -> OnDisk:
     """The passages file's size, from one in which the sample is written.
 
     Its size beyond the content, for one passage, is taken for all; the content is known. Rows have
@@ -117,14 +119,14 @@ def passages_on_disk(found: Survey, settings: Mapping[str, str], folder: Path) -
         seconds = (time.perf_counter() - started) / len(sample)
     written = path.stat().st_size
     if whole:
-        return Stored(written, seconds)
+        return OnDisk(written, seconds)
     sampled = sum(len(passage_bytes(each)) for each in sample)
     overhead = (written - empty - sampled) / len(sample)
     size = empty + found.content_bytes + overhead * count + _LEDGER_ROW * len(found.rows)
-    return Stored(round(size / _PAGE) * _PAGE, seconds)
+    return OnDisk(round(size / _PAGE) * _PAGE, seconds)
 
 
-def postings_on_disk(found: Survey, folder: Path) -> Stored:
+def postings_on_disk(found: Survey, folder: Path) -> OnDisk:
     """The size of the postings for BM25, from those of the sample and of every second one of it.
 
     Occurrences grow with the passages; words as a power of them (Heaps' law), which the two say.
@@ -134,7 +136,7 @@ def postings_on_disk(found: Survey, folder: Path) -> Stored:
     whole = _postings_of(sample, folder / "sampled.bm25")
     seconds = (time.perf_counter() - started) / len(sample)
     if len(sample) == count or len(sample) < 2:
-        return Stored(size_of(whole), seconds)
+        return OnDisk(size_of(whole), seconds)
     half = _postings_of(sample[::2], folder / "half.bm25")
     doubling = len(sample) / half.rows
     power = math.log(max(1, whole.words) / max(1, half.words)) / math.log(doubling)
@@ -148,7 +150,7 @@ def postings_on_disk(found: Survey, folder: Path) -> Stored:
         postings=round(whole.postings * times),
         large=round(whole.large * times),
     )
-    return Stored(size_of(counts), seconds)
+    return OnDisk(size_of(counts), seconds)
 
 
 def _postings_of(passages: Sequence[Passage], path: Path) -> Counts:

@@ -13,12 +13,9 @@ from rocketrank.index import BuildOptions, build_index, committed_manifest
 from rocketrank.index import calibration as calibration_module
 from rocketrank.index.build import bytes_on_disk
 from rocketrank.index.calibration import Recall, encode_sample, enlarged, measured_recall
-from rocketrank.index.costs import (
-    structure_bytes,
-    vector_bytes,
-    visited_lists,
-)
+from rocketrank.index.costs import structure_bytes, vector_bytes
 from rocketrank.index.encoding import Encoded
+from rocketrank.index.filling import usual_probes
 from rocketrank.index.kinds import Choice, choose, points_needed
 from rocketrank.index.plan import (
     PLANNED,
@@ -162,6 +159,16 @@ def test_a_corpus_smaller_than_the_sample_is_taken_whole(tmp_path: Path) -> None
     assert found.positions == list(range(30))
 
 
+def test_repeated_ids_are_counted_and_refused_as_by_a_build(tmp_path: Path) -> None:
+    twice = 2 * passages_of_words(100)
+    options = BuildOptions(shard_size=10, skip_duplicates=True)
+    found = surveyed(twice, 150, tmp_path, options)
+    assert (found.passages, found.duplicates, len(found.sample)) == (100, 100, 100)
+    (tmp_path / "again").mkdir()
+    with pytest.raises(DataError, match="expected a passage id not seen before"):
+        surveyed(twice, 150, tmp_path / "again", BuildOptions(shard_size=10))
+
+
 def test_a_corpus_without_passages_cannot_be_planned() -> None:
     options = PlanOptions(build=BuildOptions())
     with pytest.raises(DataError, match="at least one passage"):
@@ -217,8 +224,8 @@ def test_as_many_lists_are_visited_as_a_build_notes(tmp_path: Path, rows: int) -
     build_table(tmp_path, VECTORS[:rows], "ivf")
     [segment] = committed_manifest(tmp_path).segments
     lists = int(segment.structure.factory.removeprefix("IVF").removesuffix(",Flat"))
-    assert segment.structure.search["nprobe"] == visited_lists(lists)
-    assert (visited_lists(100), visited_lists(511), visited_lists(11_896)) == (64, 64, 1487)
+    assert segment.structure.search["nprobe"] == usual_probes(lists)
+    assert (usual_probes(100), usual_probes(511), usual_probes(11_896)) == (64, 64, 1487)
 
 
 def test_lists_that_are_all_visited_find_all(tmp_path: Path) -> None:
