@@ -169,10 +169,13 @@ class GpuStructure:
         self.selects = structure.selects
 
     def first_depth(self, k: int) -> int:
-        """As ``Structure.first_depth``; twice ``k`` where vectors were rounded to float16."""
-        if self._rounded:
-            return max(margin(k), min(max(200, 2 * k), LIMIT))
-        return self._cpu.first_depth(k)
+        """As ``Structure.first_depth``; twice ``k`` where vectors were rounded to float16.
+
+        No more than a GPU gives where that is enough for ``k`` results: else nothing was asked of
+        it.
+        """
+        usual = max(200, 2 * k) if self._rounded else self._cpu.first_depth(k)
+        return max(margin(k), min(usual, LIMIT))
 
     def search(
         self,

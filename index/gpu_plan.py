@@ -87,6 +87,10 @@ class GpuPlan:
     staying: tuple[str, ...] = ()
 
 
+class NoRoomOnGpuError(UsageError):
+    """The memory of a GPU is too little for the index."""
+
+
 def gpu_options_of(
     device: str, index_device: str | None = None, *, float16: bool = False
 ) -> GpuOptions | None:
@@ -211,7 +215,7 @@ def plan_gpu(
         number = min(known, key=lambda each: known[each])
         where = f"GPU {number}" if len(numbers) == 1 else "each GPU"
         cures = [*_cures(moving, least, options, working), _CPU]
-        raise UsageError(
+        raise NoRoomOnGpuError(
             f"the index needs {_gib(needed)} on {where}, and GPU {number} has {_gib(least)} free: "
             + ", or ".join(cures)
         )

@@ -1,6 +1,8 @@
 """Opening a committed index and searching it."""
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +15,7 @@ from ..errors import DataError, RocketRankError, UsageError
 from .commits import HeldCommit, commit_numbers, find_commit, manifest_is_lost, read_manifest
 from .effort import USUAL_EFFORT, Effort
 from .gpu import Gpus, opened_gpus
-from .gpu_plan import GpuOptions
+from .gpu_plan import GpuOptions, NoRoomOnGpuError
 from .layout import MANIFEST, segment_numbers
 from .manifest import Manifest
 from .search import SearchResult, merged, nothing_found, shifted
@@ -23,6 +25,8 @@ from .structure import omp_threads
 from .vectors import LARGEST_NORM
 from .where import Condition
 from .word_search import search_words
+
+_log = logging.getLogger("rocketrank.index")
 
 _ATTEMPTS = 10
 _REMEMBERED = 3
@@ -201,9 +205,12 @@ class Index:
 
     def opened_again(self) -> Self:
         """The index as it is now. This one stays open for those who still read it."""
-        return type(self).open(
-            self.directory, threads=self._threads, effort=self._effort, gpus=self._gpus
-        )
+        again = partial(type(self).open, self.directory, threads=self._threads, effort=self._effort)
+        try:
+            return again(gpus=self._gpus)
+        except NoRoomOnGpuError as error:  # this one is there still, and a change is committed
+            _log.warning("%s; the index as it is now is searched on the CPU", error)
+            return again()
 
     def rows(self) -> NDArray[np.int64]:
         """The rows of all passages that are not deleted, rising."""

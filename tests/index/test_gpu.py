@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from rocketrank.data.records import Passage
 from rocketrank.errors import UsageError
 from rocketrank.index import BuildOptions, ChangeOptions, Index, build_index, delete_passages
+from rocketrank.index.filling import write_index
 from rocketrank.index.gpu import Gpus, free_bytes, gpu_count, require_gpus
 from rocketrank.index.gpu_plan import GpuOptions, device_bytes, shape_of
-from rocketrank.index.structure import Structure, take_apart, write_index
+from rocketrank.index.structure import Structure, take_apart
 
 from .small_index import ListCorpus, TableEncoder
 

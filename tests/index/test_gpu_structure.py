@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rocketrank.index.filling import write_index
 from rocketrank.index.gpu import (
     GpuStructure,
     Moved,
@@ -31,7 +32,7 @@ from rocketrank.index.gpu import (
 from rocketrank.index.gpu_plan import LIMIT
 from rocketrank.index.search import Gathered, search_selected
 from rocketrank.index.selection import Selection
-from rocketrank.index.structure import Structure, new_index, take_apart, write_index
+from rocketrank.index.structure import Structure, new_index, take_apart
 
 
 def random_vectors(count: int, dim: int = 16, seed: int = 1) -> NDArray[np.float32]:

@@ -206,6 +206,7 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
                 model=searched.model,
                 reranker=searched.reranker,
                 device=searched.device,
+                index_device="cpu",
                 precision=searched.precision,
                 engine=searched.engine,
                 threads=searched.threads,

@@ -154,6 +154,7 @@ def mine(
         model=model,
         reranker=reranker,
         device=device,
+        index_device="cpu",
         precision=precision,
         engine=engine,
         threads=threads,
