@@ -1,7 +1,8 @@
 """The words of a text as BM25 counts them, and BM25's parameters.
 
-Words are runs of letters and digits in lower case; Chinese and Japanese characters are words of
-their own; Lucene's English stop words are left out; nothing is stemmed.
+Words are runs of letters, digits and underscores in lower case; Chinese and Japanese characters are
+words of their own; Lucene's English stop words are left out; nothing is stemmed. Signs that combine
+with a letter, such as the vowels of Hindi, end a word.
 """
 
 import re

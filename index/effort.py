@@ -12,10 +12,13 @@ _MOST = 1000
 class Effort:
     """How hard approximate structures are searched: more finds more, and takes longer.
 
+    A flat structure is searched whole whatever is asked, and a graph at least as wide as twice the
+    candidates that are wanted.
+
     ``factor`` multiplies how much of a structure is visited (inverted lists, or candidates in a
     graph). ``refine`` is how many candidates of a lossy structure are scored again from the stored
-    vectors for a query, at least as many as are asked for; None: the larger of 200 and 10 for each
-    that is.
+    vectors for a query, at first and at least as many as are asked for: where equal scores leave
+    the last place open, more are. None: the larger of 200 and 10 for each that is asked for.
     """
 
     factor: float = 1.0

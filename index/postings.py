@@ -137,6 +137,9 @@ class Postings:
         if place == self.counts.words or self._word(place) != wanted:
             return _NONE
         start, end = int(self._starts[place]), int(self._starts[place + 1])
+        if not 0 <= start <= end <= self.counts.postings:
+            found = f"those from {start} to {end}"
+            raise _damaged(self.path, f"postings of {self.counts.postings}", found)
         rows = self._rows[start:end]
         if len(rows) and rows.max() >= self.counts.rows:
             raise _damaged(self.path, f"rows up to {self.counts.rows - 1}", str(rows.max()))
@@ -152,10 +155,13 @@ class Postings:
     def _frequencies_in(self, start: int, end: int) -> NDArray[np.uint8] | NDArray[np.int32]:
         frequencies: NDArray[np.uint8] = self._frequencies[start:end]
         first, last = np.searchsorted(self._large_places, [start, end])
-        if first == last:
+        places = np.flatnonzero(frequencies == ESCAPED)
+        if not np.array_equal(places + start, self._large_places[first:last]):
+            raise _damaged(self.path, "a number for each large frequency", "others")
+        if not len(places):
             return frequencies
         exact = frequencies.astype(np.int32)
-        exact[self._large_places[first:last] - start] = self._large[first:last]
+        exact[places] = self._large[first:last]
         return exact
 
     def _word(self, place: int) -> bytes:

@@ -78,8 +78,8 @@ class SearchEngine:
         :attr:`fusion`. ``effort`` multiplies how much of an approximate structure a search visits,
         ``refine`` is how many of a lossy one's candidates are scored again from the stored vectors
         (see :class:`~rocketrank.index.Effort`). ``index_device`` (cpu, gpu, gpu:N, gpu:N,M) is
-        where the index is searched, by default where the models run; ``index_float16`` halves its
-        vectors there. Raises RocketRankError, one sentence.
+        where the index is searched, by default where the models run; ``index_float16`` halves
+        the vectors of a flat index there. Raises RocketRankError, one sentence.
         """
         from .index import Effort, Index, gpu_options_of
         from .inference import choose_runtime

@@ -24,7 +24,7 @@ from rocketrank.index import (
     repair_index,
     verify_index,
 )
-from rocketrank.index.postings import Postings
+from rocketrank.index.postings import Postings, extents
 from rocketrank.index.postings_writing import write_postings
 
 from .damaged_index import DAMAGES, flip, refresh, replace_all
@@ -198,6 +198,19 @@ def test_postings_of_another_number_of_passages_are_refused(directory: Path) -> 
     assert "expected the postings of 40 passages" in problem
     with pytest.raises(DataError, match="expected the postings of 40 passages, found those of 39"):
         Index.open(directory)
+
+
+@pytest.mark.parametrize("name", ["starts", "large_places"])
+def test_places_out_of_range_are_a_sentence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "postings.bm25"
+    write_postings(path, ["flea " * 300, "flea egg"])
+    content = bytearray(path.read_bytes())
+    extent = extents(Postings(path).counts)[name]
+    array = extent.of(np.frombuffer(content, dtype=np.uint8))
+    array[-1] = 10**6
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="run `rq repair`"):
+        Postings(path).find("flea")
 
 
 def test_rows_out_of_range_are_a_sentence(directory: Path) -> None:

@@ -90,7 +90,9 @@ IndexDevice = Annotated[
 ]
 IndexFloat16 = Annotated[
     bool,
-    typer.Option("--index-float16", help="Keep whole vectors on the GPU in half the bytes."),
+    typer.Option(
+        "--index-float16", help="Keep the vectors of a flat index on the GPU in half the bytes."
+    ),
 ]
 FirstStage = Annotated[
     Literal["dense", "bm25", "hybrid"],
