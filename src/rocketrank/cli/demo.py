@@ -38,7 +38,7 @@ def demo(
 
     Indexes Python's own documentation with minilm and asks it three questions.
 
-    With --train it trains a retriever and a re-ranker instead, about five minutes long, on the
+    With --train it trains a retriever and a re-ranker instead, about three minutes long, on the
     docstrings' first sentences, and measures on held-out ones what that has changed.
 
     The first run takes a few minutes; a second one opens what is there.

@@ -20,8 +20,8 @@ from .show import in_words, print_hits, style_of_output
 from .train import STOPPED
 
 if TYPE_CHECKING:
-    from ..engine import Hit
     from ..search_options import Fuse
+    from ..stages import Hit
     from ..training.docstring_pairs import DocstringPair
     from ..training.recipe import Recipe, StageName
     from ..training.run import Outcome
@@ -39,9 +39,9 @@ class Extent:
     """Numbers of questions to train on, to choose by and to measure with; ``depth`` passages are
     re-ranked for each of the last."""
 
-    warm_up: int = 384
-    joint: int = 448
-    dev: int = 96
+    warm_up: int = 256
+    joint: int = 192
+    dev: int = 48
     held_out: int = 200
     depth: int = 20
 
