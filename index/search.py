@@ -63,7 +63,7 @@ class Stored(Protocol):
     dim: int
 
     def __len__(self) -> int: ...
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]: ...
+    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]: ...
 
 
 class Gathered:
@@ -76,8 +76,8 @@ class Gathered:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self.vectors[rows]
+    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
+        found: NDArray[Any] = self.vectors[rows].astype(dtype, copy=False)
         return found
 
 
@@ -213,16 +213,21 @@ def merged(results: Sequence[SearchResult], k: int) -> SearchResult:
 def _scored(
     vectors: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Inner products (n, depth) of ``queries`` with the vectors at ``rows``, -inf for row -1."""
+    """Inner products (n, depth) of ``queries`` with the vectors at ``rows``, -inf for row -1.
+
+    NumPy's pairwise sum over the last axis treats every row alike, unlike a matrix product, whose
+    result for a row depends on its place in the batch.
+    """
     depth = rows.shape[1]
     wanted = np.maximum(rows, 0).ravel()
+    wide = queries.astype(np.float64)
     scores = np.empty(len(wanted), dtype=np.float32)
     for start in range(0, len(wanted), _GATHERED):
         stop = min(start + _GATHERED, len(wanted))
-        found = vectors.gather(wanted[start:stop])
+        found = vectors.gather(wanted[start:stop], np.float64)
         first, last = start // depth, (stop - 1) // depth
-        asked = queries[first] if first == last else queries[np.arange(start, stop) // depth]
-        scores[start:stop] = score(found, asked)
+        found *= wide[first] if first == last else wide[np.arange(start, stop) // depth]
+        scores[start:stop] = found.sum(axis=1)
     _refuse_damaged(scores)
     scores = scores.reshape(rows.shape)
     scores[rows < 0] = -np.inf
@@ -238,17 +243,12 @@ def _best(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> S
 
 
 def score(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products (m,) of ``vectors`` (m, dim) with ``query``, (dim,) or one a vector (m, dim).
-
-    NumPy's pairwise sum over the last axis treats every row alike, unlike a matrix product, whose
-    result for a row depends on its place in the batch.
-    """
+    """Inner products (m,) of ``vectors`` (m, dim) with ``query`` (dim,), each on its own."""
     step = max(1, _CELLS // max(1, vectors.shape[1]))
     wide = query.astype(np.float64)
     found = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), step):
-        part = slice(start, start + step)
-        found[part] = (vectors[part] * (wide if wide.ndim == 1 else wide[part])).sum(axis=1)
+        found[start : start + step] = (vectors[start : start + step] * wide).sum(axis=1)
     return found
 
 

@@ -63,12 +63,16 @@ def packed(vectors: NDArray[np.float32], vector_type: VectorType) -> NDArray[Any
     return records
 
 
-def unpacked(stored: NDArray[Any]) -> NDArray[np.float32]:
-    """The float32 vectors (n, dim) of what was stored; itself if that is what it is."""
+def unpacked(stored: NDArray[Any], dtype: Any = np.float32) -> NDArray[Any]:
+    """The vectors (n, dim) of what was stored, as float32 or float64; itself if it is that.
+
+    Both are exact: float64 is for those who would convert them next.
+    """
     if stored.dtype.names:
-        scales: NDArray[np.float32] = stored["scale"]
-        return stored["codes"].astype(np.float32) * scales[:, np.newaxis]
-    return stored.astype(np.float32, copy=False)
+        scales: NDArray[Any] = stored["scale"].astype(dtype)
+        product: NDArray[Any] = stored["codes"].astype(dtype) * scales[:, np.newaxis]
+        return product
+    return stored.astype(dtype, copy=False)
 
 
 def _stored_type(vector_type: VectorType, dim: int) -> np.dtype[Any]:
@@ -157,15 +161,18 @@ class VectorShards:
         for number in range(len(self._paths)):
             yield self.shard(number)
 
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """A copy of the vectors at ``rows`` (m,) → (m, dim)."""
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        order = np.argsort(numbers, kind="stable")
-        ends = np.flatnonzero(np.diff(numbers[order])) + 1
-        found: NDArray[np.float32] = np.empty((len(rows), self.dim), dtype=np.float32)
-        for here in np.split(order, ends) if len(rows) else []:
-            number = int(numbers[here[0]])
-            found[here] = unpacked(self._stored(number)[rows[here] - self._starts[number]])
+    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
+        """A copy of the vectors at ``rows`` (m,) → (m, dim), float32 or float64."""
+        order = np.argsort(rows, kind="stable")
+        rising = rows[order]
+        bounds = np.searchsorted(rising, self._starts)
+        parts = []
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            here = rising[bounds[number] : bounds[number + 1]] - self._starts[number]
+            parts.append(self._stored(number)[here])
+        found: NDArray[Any] = np.empty((len(rows), self.dim), dtype=dtype)
+        if parts:
+            found[order] = unpacked(np.concatenate(parts), dtype)
         return found
 
     def close(self) -> None:
@@ -185,6 +192,6 @@ class RowRange:
     def __len__(self) -> int:
         return self._rows
 
-    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
         """As ``VectorShards.gather``."""
-        return self._vectors.gather(rows + self._start)
+        return self._vectors.gather(rows + self._start, dtype)
