@@ -245,4 +245,4 @@ def test_a_size_that_is_none_is_refused_with_examples(run: Run, hashed: Path, si
 def test_a_size_is_read_in_thousands_or_in_powers_of_two(run: Run, hashed: Path, size: str) -> None:
     run("delete", "doc-0", "--index", hashed)
     refused = run("compact", hashed, "--memory", size, "--kind", "ivf")
-    assert "memory (0 MiB) must be at least 401 MiB to build ivf" in sentence(refused)
+    assert "memory (0 MiB) must be at least 425 MiB to build ivf" in sentence(refused)
