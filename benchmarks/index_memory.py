@@ -50,7 +50,7 @@ def index(corpus: Path, directory: Path) -> str:
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed")
-    vectors = sum(file.stat().st_size for file in (directory / "vectors").iterdir())
+    vectors = sum(file.stat().st_size for file in directory.glob("segments/*/vectors/*.npy"))
     return (
         f"peak {usage.ru_maxrss / 1024:.0f} MiB, vectors {vectors / 2**20:.1f} MiB, "
         f"{time.perf_counter() - started:.0f} s"

@@ -31,6 +31,7 @@ from scifact import spread
 from rocketrank.data.corpus import CorpusReader
 from rocketrank.data.queries import read_queries
 from rocketrank.data.words import K1, B, words
+from rocketrank.index.calibration import resident
 from rocketrank.index.postings import Postings
 from rocketrank.index.postings_writing import write_postings
 from rocketrank.index.word_search import LiveWords, search_words
@@ -46,6 +47,7 @@ def main() -> None:
         folder = Path(name)
         if options.only:
             SIDES[options.only](folder, corpus(options))
+            print(resident().peak)
             return
         queries = [each.text for each in read_queries(options.msmarco / "queries.train.tsv")]
         queries = queries[: options.queries]
@@ -134,11 +136,9 @@ def peak(side: str, options: argparse.Namespace) -> float:
     given = ["--msmarco", str(options.msmarco), "--copies", str(options.copies)]
     given += ["--limit", str(options.limit)] if options.limit else []
     given += ["--work", str(options.work)] if options.work else []
-    child = subprocess.Popen([sys.executable, __file__, "--only", side, *given])
-    _, status, usage = os.wait4(child.pid, 0)
-    if status:
-        sys.exit(f"building {side} failed")
-    return usage.ru_maxrss / 1024
+    command = [sys.executable, __file__, "--only", side, *given]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return int(done.stdout) / (1 << 20)
 
 
 def ours(folder: Path, texts: Iterator[str]) -> Search:

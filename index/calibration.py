@@ -17,9 +17,9 @@ from ..errors import RocketRankError
 from .costs import lists_of
 from .encoding import PassageEncoder
 from .filling import fill, usual_probes, write_index
-from .kinds import ROTATED, Choice, choose, list_count
+from .kinds import Choice, choose, list_count, points_needed
 from .progress import Progress
-from .structure import Structure, margin
+from .structure import DEPTH_FACTOR, Structure, margin
 from .vectors import VectorShards, VectorType, packed, unpacked, write_vectors
 
 RECALL_FROM = 300
@@ -145,7 +145,7 @@ def measured_recall(
     k = min(100, sample - 1, max(1, round(100 * sample / count)))
     if choice.kind == "flat" or all_visited:
         return Recall(1.0, k, sample, exact=True)
-    least = max(RECALL_FROM, vectors.shape[1]) if choice.kind in ROTATED else RECALL_FROM
+    least = max(RECALL_FROM, points_needed(choice.kind, vectors.shape[1]))
     if sample < least or (choice.kind == "hnsw" and count > _KNOWN_GRAPH * sample):
         return None
     probes = max(1, round(list_count(sample) * usual_probes(lists) / lists)) if lists else 1
@@ -157,7 +157,7 @@ def measured_recall(
     write_index(filled.index, folder / "sample.faiss")
     search = {**filled.search, "nprobe": probes}
     structure = Structure(folder / "sample.faiss", sample, vectors.shape[1], search)
-    depth = margin(k) if structure.lossless else 10 * k
+    depth = margin(k) if structure.lossless else DEPTH_FACTOR * k
     return Recall(_share_found(structure, stored, k, depth), k, sample)
 
 

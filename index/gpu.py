@@ -34,7 +34,7 @@ from .gpu_plan import (
     shape_of,
 )
 from .selection import Selection
-from .structure import Parts, Structure, faiss_library, margin
+from .structure import LEAST_DEPTH, Parts, Structure, faiss_library, margin
 
 _SELECTED_SHARE = 2
 """At least one row of so many must be selected, or the search is the CPU's."""
@@ -174,7 +174,7 @@ class GpuStructure:
         No more than a GPU gives where that is enough for ``k`` results: else nothing was asked of
         it.
         """
-        usual = max(200, 2 * k) if self._rounded else self._cpu.first_depth(k)
+        usual = max(LEAST_DEPTH, 2 * k) if self._rounded else self._cpu.first_depth(k)
         return max(margin(k), min(usual, LIMIT))
 
     def search(

@@ -1,7 +1,7 @@
 """``rq index``: encode a corpus and store it with a vector index."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,7 @@ def index(
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="Where the index is written.")
     ],
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="minilm, a model folder or a hub id.")
-    ] = "minilm",
+    model: options.IndexedBy = "minilm",
     kind: Annotated[
         str,
         typer.Option(
@@ -38,12 +36,7 @@ def index(
             help="Metadata of the passages to filter searches by (rq search --where).",
         ),
     ] = None,
-    vectors: Annotated[
-        Literal["float32", "float16", "int8"],
-        typer.Option(
-            "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
-        ),
-    ] = "float32",
+    vectors: options.Vectors = "float32",
     bm25: Annotated[
         bool,
         typer.Option("--bm25", help="Keep postings too, to search by words. The index remembers."),

@@ -66,6 +66,15 @@ CorpusFormat = Annotated[
 SkipEmpty = Annotated[
     bool, typer.Option("--skip-empty", help="Leave out passages without title and text.")
 ]
+IndexedBy = Annotated[
+    str, typer.Option("--model", metavar="MODEL", help="minilm, a model folder or a hub id.")
+]
+Vectors = Annotated[
+    Literal["float32", "float16", "int8"],
+    typer.Option(
+        "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
+    ),
+]
 SkipDuplicates = Annotated[
     bool, typer.Option("--skip-duplicates", help="Keep the first of passages with the same id.")
 ]

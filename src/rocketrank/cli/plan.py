@@ -4,7 +4,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,15 +28,8 @@ class _Asked:
 
 def plan(
     corpus: options.Corpus,
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL", help="minilm, a model folder or a hub id.")
-    ] = "minilm",
-    vectors: Annotated[
-        Literal["float32", "float16", "int8"],
-        typer.Option(
-            "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
-        ),
-    ] = "float32",
+    model: options.IndexedBy = "minilm",
+    vectors: options.Vectors = "float32",
     fields: Annotated[
         str | None,
         typer.Option(
