@@ -192,9 +192,7 @@ def test_factory_strings_that_cannot_be_used_are_refused_before_encoding(
 def test_a_kind_with_too_few_passages_to_train_on_is_refused_and_another_goes_on(
     tmp_path: Path, kind: str
 ) -> None:
-    with pytest.raises(
-        UsageError, match=r"needs at least \d+ passages to train on, and there are"
-    ):
+    with pytest.raises(UsageError, match=r"needs at least \d+ passages to train on, and there are"):
         build(tmp_path / "index", sentences(30), kind=kind)
     report = build(tmp_path / "index", sentences(30), kind="auto")
     assert report.resumed_from == 30
