@@ -21,8 +21,8 @@ _CELLS = 2_000_000
 _WIDENING = 4
 _BLOCK = 65_536
 """Vectors that are read at once where they are scanned."""
-_GATHERED = 4096
-"""Candidates whose vectors are read at once."""
+_GATHERED = 1024
+"""Candidates whose vectors are read at once; more do not fit a core's cache, and take longer."""
 _SCANNED = 10_000
 _SCANNED_SHARE = 20
 """So many rows, or this part of all, are scanned rather than searched for in the structure."""
@@ -132,6 +132,7 @@ def search_exactly(
     depth = structure.first_depth(wanted)
     norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
     errors = (vectors.dim + 4) * _UNIT_ROUNDOFF * norms * largest_norm
+    limits = norms * largest_norm + errors
     pending = np.arange(len(queries))
     while len(pending) and depth < total:
         unsettled = []
@@ -139,7 +140,7 @@ def search_exactly(
         for start in range(0, len(pending), block):
             numbers = pending[start : start + block]
             proposed, rows = structure.search(queries[numbers], depth, effort, selection)
-            scores = _scored(vectors, queries[numbers], rows)
+            scores = _scored(vectors, queries[numbers], rows, limits[numbers])
             best = _best(rows, scores, wanted)
             result.rows[numbers, :wanted], result.scores[numbers, :wanted] = best
             bound = best.scores[:, -1]
@@ -157,13 +158,17 @@ def search_exactly(
     block = max(1, _CELLS // _BLOCK)
     for start in range(0, len(pending), block):
         numbers = pending[start : start + block]
-        best = _best_of(every, vectors, queries[numbers], wanted)
+        best = _best_of(every, vectors, queries[numbers], wanted, limits[numbers])
         result.rows[numbers, :wanted], result.scores[numbers, :wanted] = best
     return result
 
 
 def _best_of(
-    every: NDArray[np.int64], vectors: Stored, queries: NDArray[np.float32], count: int
+    every: NDArray[np.int64],
+    vectors: Stored,
+    queries: NDArray[np.float32],
+    count: int,
+    limits: NDArray[np.float64],
 ) -> SearchResult:
     """The ``count`` best of the rows ``every``, all of which are read."""
     best = nothing_found(len(queries), count)
@@ -171,7 +176,7 @@ def _best_of(
         rows = every[start : start + _BLOCK]
         block = vectors.gather(rows)
         scores = np.stack([score(block, query) for query in queries])
-        _refuse_damaged(scores)
+        _refuse_damaged(scores, limits)
         best = merged([best, SearchResult(np.broadcast_to(rows, scores.shape), scores)], count)
     return best
 
@@ -211,12 +216,16 @@ def merged(results: Sequence[SearchResult], k: int) -> SearchResult:
 
 
 def _scored(
-    vectors: Stored, queries: NDArray[np.float32], rows: NDArray[np.int64]
+    vectors: Stored,
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    limits: NDArray[np.float64],
 ) -> NDArray[np.float32]:
     """Inner products (n, depth) of ``queries`` with the vectors at ``rows``, -inf for row -1.
 
-    NumPy's pairwise sum over the last axis treats every row alike, unlike a matrix product, whose
-    result for a row depends on its place in the batch.
+    ``limits`` (n,) are what no score may exceed. NumPy's pairwise sum over the last axis treats
+    every row alike, unlike a matrix product, whose result for a row depends on its place in the
+    batch.
     """
     depth = rows.shape[1]
     wanted = np.maximum(rows, 0).ravel()
@@ -228,8 +237,8 @@ def _scored(
         first, last = start // depth, (stop - 1) // depth
         found *= wide[first] if first == last else wide[np.arange(start, stop) // depth]
         scores[start:stop] = found.sum(axis=1)
-    _refuse_damaged(scores)
     scores = scores.reshape(rows.shape)
+    _refuse_damaged(scores, limits)
     scores[rows < 0] = -np.inf
     return scores
 
@@ -252,10 +261,10 @@ def score(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[n
     return found
 
 
-def _refuse_damaged(scores: NDArray[np.float32]) -> None:
-    """Vectors were finite when they were written, and queries are checked."""
-    if not np.isfinite(scores).all():
+def _refuse_damaged(scores: NDArray[np.float32], limits: NDArray[np.float64]) -> None:
+    """By Cauchy and Schwarz no score exceeds the product of both norms, and NaN is not below it."""
+    if not (np.abs(scores) <= limits[:, np.newaxis]).all():
         raise DataError(
-            "expected finite scores from the stored vectors, found others: the files in vectors/ "
-            "are damaged: build the index again with --overwrite"
+            "expected scores no larger than the lengths of the stored vectors allow, found others: "
+            "the files in vectors/ are damaged: run rq verify, which names them, and rq repair"
         )

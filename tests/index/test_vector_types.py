@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rocketrank.errors import UsageError
+from rocketrank.errors import DataError, UsageError
 from rocketrank.index import (
     BuildOptions,
     ChangeOptions,
@@ -66,6 +66,39 @@ def test_a_zero_vector_stays_one() -> None:
 def test_numbers_beyond_float16_are_refused_in_words() -> None:
     with pytest.raises(UsageError, match=r"vectors \(float16\) can hold numbers up to 65504"):
         packed(np.array([[1e6]], dtype=np.float32), "float16")
+
+
+def test_every_finite_float16_is_read_as_numpy_reads_it() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][:, np.newaxis]
+    assert unpacked(halves).tobytes() == halves.astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("vector_type", VECTOR_TYPES)
+def test_rows_in_any_order_and_twice_are_gathered_from_several_files(
+    tmp_path: Path, vector_type: VectorType
+) -> None:
+    rows = np.random.default_rng(1).integers(400, size=900)
+    with Index.open(built(tmp_path / "index", vector_type)) as index:
+        vectors = index._segments[0].vectors
+        assert len(vectors._paths) == 3
+        expected = unpacked(packed(VECTORS, vector_type))[rows]
+        assert np.array_equal(vectors.gather(rows), expected)
+
+
+@pytest.mark.parametrize("vector_type", ["float32", "float16"])
+def test_a_vector_that_is_damaged_is_never_a_hit(tmp_path: Path, vector_type: VectorType) -> None:
+    """All bits of an exponent set, which neither type has for a number."""
+    directory = built(tmp_path / "index", vector_type)
+    file = next(directory.rglob("*1.npy"))
+    stored = np.load(file)
+    stored[7, 3] = np.inf
+    np.save(file, stored)
+    with (
+        Index.open(directory) as index,
+        pytest.raises(DataError, match=r"damaged: run rq verify, which names them, and rq repair"),
+    ):
+        index.search(VECTORS[7:8], 400)
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw", "ivfpq"])
