@@ -19,7 +19,7 @@ from ..errors import DataError
 from .build import with_a_first_one
 from .commits import commit, commit_numbers, next_commit, remove_unused, snapshots
 from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader, fill_segment
-from .kinds import choose, choose_added
+from .kinds import FLAT_UP_TO, choose, choose_added
 from .layout import SegmentFolder
 from .manifest import Manifest, Segment
 from .merging import merge
@@ -39,8 +39,8 @@ from .writing import (
     unfinished_segment,
 )
 
-FOLDED = 10_000
-"""Segments of at most so many passages are taken into the next one that is as large as they are."""
+FOLDED = FLAT_UP_TO
+"""Adding makes no larger segment of those before it: up to here their structure is a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,11 +310,14 @@ def _with_added(
 
 
 def _foldable(segments: Sequence[Segment], added: Segment) -> Sequence[Segment]:
-    """The small segments at the end, each no larger than all that come after it together."""
+    """The flat segments at the end, each no larger than all that come after it together."""
     count, start = added.count, len(segments)
-    while start and segments[start - 1].rows <= min(count, FOLDED):
-        start -= 1
-        count += segments[start].count
+    while start:
+        before = segments[start - 1]
+        count_with = count + before.count
+        if before.structure.kind != "flat" or before.rows > count or count_with > FOLDED:
+            break
+        start, count = start - 1, count_with
     return segments[start:]
 
 

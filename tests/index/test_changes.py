@@ -44,6 +44,27 @@ def test_additions_of_one_passage_leave_segments_like_the_binary_digits_of_their
         assert index.passages(range(51)) == passages
 
 
+def test_what_was_trained_is_not_folded_into_what_is_added(tmp_path: Path) -> None:
+    directory, passages = tmp_path / "index", sentences(80)
+    build(directory, passages[:30], kind="ivf")
+    for added in (passages[30:50], passages[50:]):
+        add_passages(directory, PassageList(added), HashingEncoder(), OPTIONS)
+    with Index.open(directory) as index:
+        kinds = [(each.structure.kind, each.rows) for each in index.manifest.segments]
+        assert kinds == [("ivf", 30), ("flat", 50)]
+
+
+def test_adding_makes_no_segment_larger_than_a_flat_one_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rocketrank.index.changes.FOLDED", 8)
+    build(tmp_path, sentences(1))
+    for passage in sentences(27)[1:]:
+        add_passages(tmp_path, PassageList([passage]), HashingEncoder(), OPTIONS)
+    with Index.open(tmp_path) as index:
+        assert [each.rows for each in index.manifest.segments] == [8, 8, 8, 2, 1]
+
+
 def test_a_kind_that_makes_the_same_structure_is_remembered_all_the_same(tmp_path: Path) -> None:
     build(tmp_path, sentences(10))
     compact(tmp_path, OPTIONS, kind="flat")
