@@ -239,6 +239,13 @@ def test_a_retriever_is_not_taken_for_a_reranker(index: Path) -> None:
         SearchEngine.open(index, reranker="minilm")
 
 
+def test_an_effort_that_changes_nothing_is_noted(
+    index: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SearchEngine.open(index, precision="fp32", effort=2):
+        assert "is flat and searched whole: effort and refine change nothing" in caplog.text
+
+
 def test_an_index_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(RocketRankError, match="there is no such folder"):
         SearchEngine.open(tmp_path / "nothing")

@@ -1,5 +1,6 @@
 """Two-stage search: a retriever over an index, then a re-ranker over what it found."""
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from .stages import Hit, PassageIndex, Request, Reranker, Retriever, rerank, ret
 if TYPE_CHECKING:
     from .index import ChangeReport
     from .inference import EngineName, Precision
+
+_log = logging.getLogger(__name__)
 
 # How much is in memory at once while many queries are searched.
 _QUERIES_PER_ENCODING = 16_384
@@ -92,6 +95,9 @@ class SearchEngine:
         gpus = gpu_options_of(device, index_device, float16=index_float16)
         hard = Effort(factor=effort, refine=refine)
         opened = Index.open(Path(index), threads=threads, effort=hard, gpus=gpus)
+        kinds = {each.structure.kind for each in opened.manifest.segments}
+        if hard != Effort() and kinds == {"flat"}:
+            _log.warning("%s is flat and searched whole: effort and refine change nothing", index)
         try:
             try:
                 first = open_model(model or opened.model_name, role="dual-encoder")
