@@ -5,6 +5,7 @@ vectors in an order of its own. So candidates are scored again from the stored v
 sum in float64 that involves no other row, and sorted by falling score and rising row.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .selection import Selection
 from .structure import FlatStructure
+from .vectors import unpacked
 
 _UNIT_ROUNDOFF = 2.0**-24
 _CELLS = 2_000_000
@@ -21,8 +23,12 @@ _CELLS = 2_000_000
 _WIDENING = 4
 _BLOCK = 65_536
 """Vectors that are read at once where they are scanned."""
-_GATHERED = 1024
-"""Candidates whose vectors are read at once; more do not fit a core's cache, and take longer."""
+_GATHERED = 8192
+"""Candidates whose vectors are read at once, in the order of the files."""
+_CONVERTED = 1024
+"""Vectors that are multiplied at once; more do not fit a core's cache, and take longer."""
+_SHARED = 20480000
+"""As many candidates are scored by several threads."""
 _SCANNED = 10_000
 _SCANNED_SHARE = 20
 """So many rows, or this part of all, are scanned rather than searched for in the structure."""
@@ -63,7 +69,8 @@ class Stored(Protocol):
     dim: int
 
     def __len__(self) -> int: ...
-    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]: ...
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]: ...
+    def gather_stored(self, rows: NDArray[np.int64]) -> NDArray[Any]: ...
 
 
 class Gathered:
@@ -76,9 +83,10 @@ class Gathered:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
-        found: NDArray[Any] = self.vectors[rows].astype(dtype, copy=False)
-        return found
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.vectors[rows]
+
+    gather_stored = gather
 
 
 def nothing_found(queries: int, k: int) -> SearchResult:
@@ -227,17 +235,19 @@ def _scored(
     every row alike, unlike a matrix product, whose result for a row depends on its place in the
     batch.
     """
-    depth = rows.shape[1]
-    wanted = np.maximum(rows, 0).ravel()
+    count, depth = rows.shape
     wide = queries.astype(np.float64)
-    scores = np.empty(len(wanted), dtype=np.float32)
-    for start in range(0, len(wanted), _GATHERED):
-        stop = min(start + _GATHERED, len(wanted))
-        found = vectors.gather(wanted[start:stop], np.float64)
-        first, last = start // depth, (stop - 1) // depth
-        found *= wide[first] if first == last else wide[np.arange(start, stop) // depth]
-        scores[start:stop] = found.sum(axis=1)
-    scores = scores.reshape(rows.shape)
+    scores = np.empty(rows.shape, dtype=np.float32)
+    high = max(1, _GATHERED // depth)
+    for top, left in itertools.product(range(0, count, high), range(0, depth, _GATHERED)):
+        block = rows[top : top + high, left : left + _GATHERED]
+        stored = vectors.gather_stored(np.maximum(block, 0).ravel())
+        lines = stored.reshape(block.shape + stored.shape[1:])
+        for number, line in enumerate(lines, top):
+            for start in range(0, len(line), _CONVERTED):
+                found = unpacked(line[start : start + _CONVERTED], np.float64)
+                found *= wide[number]
+                scores[number, left + start : left + start + len(found)] = found.sum(axis=1)
     _refuse_damaged(scores, limits)
     scores[rows < 0] = -np.inf
     return scores

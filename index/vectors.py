@@ -177,10 +177,14 @@ class VectorShards:
         for number in range(len(self._paths)):
             yield self.shard(number)
 
-    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
-        """A copy of the vectors at ``rows`` (m,) → (m, dim), float32 or float64."""
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """A copy of the vectors at ``rows`` (m,) → (m, dim)."""
+        return unpacked(self.gather_stored(rows))
+
+    def gather_stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """As ``gather``, the vectors as they are stored, for ``unpacked``."""
         if len(self._paths) == 1:
-            return unpacked(self._stored(0)[rows], dtype)
+            return self._stored(0)[rows]
         order = np.argsort(rows, kind="stable")
         rising = rows[order]
         bounds = np.searchsorted(rising, self._starts)
@@ -190,7 +194,7 @@ class VectorShards:
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             places = slice(bounds[number], bounds[number + 1])
             found[order[places]] = self._stored(number)[rising[places] - self._starts[number]]
-        return unpacked(found, dtype)
+        return found
 
     def close(self) -> None:
         with self._lock:
@@ -209,6 +213,10 @@ class RowRange:
     def __len__(self) -> int:
         return self._rows
 
-    def gather(self, rows: NDArray[np.int64], dtype: Any = np.float32) -> NDArray[Any]:
+    def gather(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """As ``VectorShards.gather``."""
-        return self._vectors.gather(rows + self._start, dtype)
+        return self._vectors.gather(rows + self._start)
+
+    def gather_stored(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """As ``VectorShards.gather_stored``."""
+        return self._vectors.gather_stored(rows + self._start)
