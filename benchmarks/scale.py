@@ -93,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def index_folder(options: argparse.Namespace) -> Path:
-    folder: Path = options.work / f"{options.kind}-{options.count}.index"
+    which = Vectors().fingerprint()[:8]
+    folder: Path = options.work / f"{options.kind}-{options.count}-{which}.index"
     return folder
 
 
@@ -216,7 +217,7 @@ def peer(options: argparse.Namespace) -> dict[str, Any]:
     vectors = Vectors()
     queries = vectors.queries(QUERIES)
     truth = exact(vectors, queries, [options.count], K, options.work)[options.count]
-    path = options.work / f"{options.library}-{options.count}.graph"
+    path = options.work / f"{options.library}-{options.count}-{vectors.fingerprint()[:8]}.graph"
     graph = _Hnswlib(options.count, path) if options.library == "hnswlib" else _Usearch(path)
     started = time.perf_counter()
     if not path.exists():

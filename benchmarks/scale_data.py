@@ -1,8 +1,13 @@
 """Made-up clustered vectors of any number in bounded memory, and the exact answers over them.
 
-A vector is a cluster's centre plus noise that is strong in a few directions, as embeddings of texts
-are, and weak in all, brought to length 1. Row i is the same however many rows there are, so a
-smaller collection is the beginning of a larger one.
+A point is a cluster's centre plus noise, in few dimensions; cosines of random projections of it
+bend them through many, and the whole is brought to length 1. The inner product of two vectors then
+falls with the distance of their points (random Fourier features; Rahimi and Recht, NIPS 2007), and
+near neighbours differ in as few directions as embeddings of texts do, however many rows there are.
+The numbers below were chosen beside MiniLM's vectors of 22,622 passages of MS MARCO: there, these
+have a local dimension (by maximum likelihood over the 100 nearest) of 19 where those have 13, and
+inverted lists find somewhat less with the same share of lists. Row i is the same however many rows
+there are, so a smaller collection is the beginning of a larger one.
 """
 
 import hashlib
@@ -18,10 +23,14 @@ Floats = NDArray[np.float32]
 
 WIDTH = 384
 BLOCK = 65_536
-CENTRES = 20_000
-_DIRECTIONS = 64
-_SPREAD, _EVERYWHERE = 0.9, 0.35
-"""Lengths of both noises beside a centre of length 1."""
+CENTRES = 3_000
+_DIMENSIONS = 20
+_SPREAD = 0.45
+"""Standard deviation of points around a centre; that of centres is 1."""
+_FREQUENCY = 0.38
+"""Standard deviation of the projections: how fast inner products fall with the distance."""
+_EVERYWHERE = 0.1
+"""Length of noise in all directions beside a vector of length 1."""
 _SEED = 20_261_121
 _QUERIES_FROM = 1 << 40
 """Block numbers of queries, far from those of rows."""
@@ -33,11 +42,10 @@ class Vectors:
     def __init__(self, width: int = WIDTH, centres: int = CENTRES) -> None:
         random = np.random.default_rng(_SEED)
         self.width = width
-        self._centres = _units(random.standard_normal((centres, width), dtype=np.float32))
-        strengths = 1 / np.sqrt(np.arange(1, _DIRECTIONS + 1))
-        strengths *= _SPREAD / np.linalg.norm(strengths)
-        directions = random.standard_normal((_DIRECTIONS, width), dtype=np.float32)
-        self._directions = _units(directions) * strengths[:, np.newaxis].astype(np.float32)
+        self._centres = random.standard_normal((centres, _DIMENSIONS), dtype=np.float32)
+        projections = random.standard_normal((_DIMENSIONS, width), dtype=np.float32)
+        self._projections = projections * np.float32(_FREQUENCY)
+        self._phases = (random.random(width) * 2 * np.pi).astype(np.float32)
         self._last: tuple[int, Floats] | None = None
 
     def block(self, number: int) -> Floats:
@@ -62,11 +70,18 @@ class Vectors:
         random = np.random.default_rng([_SEED, number])
         # A few clusters are large and many are small.
         chosen = (random.random(count) ** 2 * len(self._centres)).astype(np.int64)
-        made = self._centres[chosen]
-        made += random.standard_normal((count, _DIRECTIONS), dtype=np.float32) @ self._directions
+        points = self._centres[chosen]
+        points += random.standard_normal(points.shape, dtype=np.float32) * np.float32(_SPREAD)
+        made = points @ self._projections
+        made += self._phases
+        made = _units(np.cos(made, out=made))
         noise = random.standard_normal((count, self.width), dtype=np.float32)
         made += noise * np.float32(_EVERYWHERE / np.sqrt(self.width))
         return _units(made)
+
+    def fingerprint(self) -> str:
+        """Another one for other vectors."""
+        return hashlib.sha256(self.queries(4).tobytes()).hexdigest()
 
 
 def _units(vectors: Floats) -> Floats:
@@ -99,7 +114,7 @@ class MadeEncoder:
 
     def __init__(self, vectors: Vectors) -> None:
         self.dim = vectors.width
-        self.fingerprint = hashlib.sha256(vectors.queries(4).tobytes()).hexdigest()
+        self.fingerprint = vectors.fingerprint()
         self._vectors = vectors
 
     def encode_passages(
@@ -123,7 +138,8 @@ def exact(
     By inner products in float32 over all rows, a block at a time.
     """
     keep.mkdir(parents=True, exist_ok=True)
-    paths = {count: keep / f"exact-{count}-{len(queries)}-{k}.npy" for count in counts}
+    which = f"{vectors.fingerprint()[:8]}-{len(queries)}-{k}"
+    paths = {count: keep / f"exact-{count}-{which}.npy" for count in counts}
     missing = sorted(count for count, path in paths.items() if not path.exists())
     best_rows = np.empty((len(queries), 0), dtype=np.int64)
     best_scores = np.empty((len(queries), 0), dtype=np.float32)
