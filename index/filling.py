@@ -157,8 +157,12 @@ def _search_parameters(parts: Parts) -> dict[str, int]:
 
 
 def usual_probes(lists: int) -> int:
-    """Of so many inverted lists, how many a search visits unless told otherwise."""
-    return min(lists, max(64, lists // 8))
+    """Of so many inverted lists, how many a search visits unless told otherwise.
+
+    An eighth, up to 256 lists: where there are as many as ``list_count`` makes, so many find no
+    less of a large corpus than of a small one (docs/scale.md).
+    """
+    return min(lists, max(64, min(256, lists // 8)))
 
 
 def write_index(index: Any, path: Path) -> None:

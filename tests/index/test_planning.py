@@ -225,7 +225,7 @@ def test_as_many_lists_are_visited_as_a_build_notes(tmp_path: Path, rows: int) -
     [segment] = committed_manifest(tmp_path).segments
     lists = int(segment.structure.factory.removeprefix("IVF").removesuffix(",Flat"))
     assert segment.structure.search["nprobe"] == usual_probes(lists)
-    assert (usual_probes(100), usual_probes(511), usual_probes(11_896)) == (64, 64, 1487)
+    assert [usual_probes(lists) for lists in (40, 511, 1264, 11_864)] == [40, 64, 158, 256]
 
 
 def test_lists_that_are_all_visited_find_all(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_lists_that_are_all_visited_find_all(tmp_path: Path) -> None:
     assert found == Recall(1.0, 100, len(VECTORS), exact=True)
 
 
-def test_an_eighth_of_the_lists_finds_more_among_vectors_in_clusters(tmp_path: Path) -> None:
+def test_the_same_share_of_lists_finds_more_among_vectors_in_clusters(tmp_path: Path) -> None:
     large = 8_800_000
     clustered = VECTORS[np.arange(1500) % 30] + 0.05 * VECTORS
     shares = []
@@ -242,7 +242,7 @@ def test_an_eighth_of_the_lists_finds_more_among_vectors_in_clusters(tmp_path: P
         found = measured_recall(choose("ivf", large, 16), large, vectors, "float32", tmp_path)
         assert found is not None and (found.k, found.sample, found.exact) == (1, 1500, False)
         shares.append(found.share)
-    assert 0.2 < shares[0] < 0.95 < shares[1] <= 1
+    assert 0.1 < shares[0] < 0.7 < 0.9 < shares[1] <= 1
 
 
 def test_recall_that_cannot_be_known_is_not_made_up(tmp_path: Path) -> None:
