@@ -27,8 +27,6 @@ _GATHERED = 8192
 """Candidates whose vectors are read at once, in the order of the files."""
 _CONVERTED = 1024
 """Vectors that are multiplied at once; more do not fit a core's cache, and take longer."""
-_SHARED = 20480000
-"""As many candidates are scored by several threads."""
 _SCANNED = 10_000
 _SCANNED_SHARE = 20
 """So many rows, or this part of all, are scanned rather than searched for in the structure."""
