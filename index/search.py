@@ -229,12 +229,9 @@ def _scored(
 ) -> NDArray[np.float32]:
     """Inner products (n, depth) of ``queries`` with the vectors at ``rows``, -inf for row -1.
 
-    ``limits`` (n,) are what no score may exceed. NumPy's pairwise sum over the last axis treats
-    every row alike, unlike a matrix product, whose result for a row depends on its place in the
-    batch.
+    ``limits`` (n,) are what no score may exceed.
     """
     count, depth = rows.shape
-    wide = queries.astype(np.float64)
     scores = np.empty(rows.shape, dtype=np.float32)
     high = max(1, _GATHERED // depth)
     for top, left in itertools.product(range(0, count, high), range(0, depth, _GATHERED)):
@@ -242,10 +239,7 @@ def _scored(
         stored = vectors.gather_stored(np.maximum(block, 0).ravel())
         lines = stored.reshape(block.shape + stored.shape[1:])
         for number, line in enumerate(lines, top):
-            for start in range(0, len(line), _CONVERTED):
-                found = unpacked(line[start : start + _CONVERTED], np.float64)
-                found *= wide[number]
-                scores[number, left + start : left + start + len(found)] = found.sum(axis=1)
+            scores[number, left : left + len(line)] = score(line, queries[number])
     _refuse_damaged(scores, limits)
     scores[rows < 0] = -np.inf
     return scores
@@ -259,13 +253,18 @@ def _best(rows: NDArray[np.int64], scores: NDArray[np.float32], count: int) -> S
     )
 
 
-def score(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products (m,) of ``vectors`` (m, dim) with ``query`` (dim,), each on its own."""
-    step = max(1, _CELLS // max(1, vectors.shape[1]))
+def score(stored: NDArray[Any], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Inner products (m,) of ``m`` vectors, as they are stored, with ``query`` (dim,).
+
+    NumPy's pairwise sum over the last axis treats every row alike, unlike a matrix product, whose
+    result for a row depends on its place in the batch.
+    """
     wide = query.astype(np.float64)
-    found = np.empty(len(vectors), dtype=np.float32)
-    for start in range(0, len(vectors), step):
-        found[start : start + step] = (vectors[start : start + step] * wide).sum(axis=1)
+    found = np.empty(len(stored), dtype=np.float32)
+    for start in range(0, len(stored), _CONVERTED):
+        products = unpacked(stored[start : start + _CONVERTED], np.float64)
+        products *= wide
+        found[start : start + _CONVERTED] = products.sum(axis=1)
     return found
 
 

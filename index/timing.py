@@ -168,7 +168,7 @@ class _Found:
         for depth in _DEPTHS:
             chosen = generator.integers(_GRAPH_VECTORS, size=(_QUERIES, depth))
             spent = [
-                _seconds(lambda r=r, q=q: score(files.gather(r), q))  # type: ignore[misc]
+                _seconds(lambda r=r, q=q: score(files.gather_stored(r), q))  # type: ignore[misc]
                 for r, q in zip(chosen, queries, strict=True)
             ]
             points.append((float(depth), float(np.median(spent))))
