@@ -234,15 +234,15 @@ def test_lists_that_are_all_visited_find_all(tmp_path: Path) -> None:
     assert found == Recall(1.0, 100, len(VECTORS), exact=True)
 
 
-def test_the_same_share_of_lists_finds_more_among_vectors_in_clusters(tmp_path: Path) -> None:
-    large = 8_800_000
+def test_an_eighth_of_the_lists_finds_more_among_vectors_in_clusters(tmp_path: Path) -> None:
+    large = 260_000
     clustered = VECTORS[np.arange(1500) % 30] + 0.05 * VECTORS
     shares = []
     for vectors in (VECTORS, clustered):
         found = measured_recall(choose("ivf", large, 16), large, vectors, "float32", tmp_path)
         assert found is not None and (found.k, found.sample, found.exact) == (1, 1500, False)
         shares.append(found.share)
-    assert 0.1 < shares[0] < 0.7 < 0.9 < shares[1] <= 1
+    assert 0.2 < shares[0] < 0.95 < shares[1] <= 1
 
 
 def test_recall_that_cannot_be_known_is_not_made_up(tmp_path: Path) -> None:
