@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scale import QUERIES, K, recall
 from scale_data import Floats, Vectors
 
 from rocketrank.data.corpus import CorpusReader
@@ -20,8 +21,6 @@ from rocketrank.index.kinds import list_count
 from rocketrank.index.structure import faiss_library
 from rocketrank.retriever import DualEncoder
 
-K = 100
-QUERIES = 200
 SHARES = (64, 32, 16, 8, 4)
 
 
@@ -54,9 +53,7 @@ def _line(name: str, vectors: Floats, queries: Floats) -> str:
     recalls = []
     for share in SHARES:
         index.nprobe = max(1, lists // share)
-        found = index.search(queries, K)[1]
-        pairs = zip(found.tolist(), best.tolist(), strict=True)
-        recalls.append(np.mean([len(set(one) & set(two)) / K for one, two in pairs]))
+        recalls.append(recall(index.search(queries, K)[1], best))
     shown = " | ".join(f"{value:.3f}" for value in recalls)
     return f"{name} | {shown} | {local_dimension(scores):.1f}"
 
