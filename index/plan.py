@@ -117,7 +117,8 @@ def over_limits(
 ) -> str | None:
     """Why a kind does not fit, in words; None where it does."""
     if disk_limit is not None and disk.total > disk_limit:
-        return f"takes {_size(disk.total)} of disk, and {_size(disk_limit)} are allowed"
+        taken, allowed = _sizes(disk.total, disk_limit)
+        return f"takes {taken} of disk, and {allowed} are allowed"
     if memory_limit is not None:
         for what, size in (
             ("to encode", memory.encoding),
@@ -125,9 +126,8 @@ def over_limits(
             ("to search", memory.searching),
         ):
             if size > memory_limit:
-                return (
-                    f"takes {_size(size)} of memory {what}, and {_size(memory_limit)} are allowed"
-                )
+                taken, allowed = _sizes(size, memory_limit)
+                return f"takes {taken} of memory {what}, and {allowed} are allowed"
     return None
 
 
@@ -154,8 +154,17 @@ def pick(plans: Sequence[KindPlan], auto: Choice) -> tuple[str | None, str]:
     return best.kind, f"{why}; of the kinds that fit, {best.kind} {finds}"
 
 
-def _size(count: int) -> str:
+def _sizes(first: int, second: int) -> tuple[str, str]:
+    """Both in words, with as many digits as it takes to tell them apart."""
+    for digits in (1, 3, 6):
+        words = _size(first, digits), _size(second, digits)
+        if words[0] != words[1]:
+            return words
+    return f"{first} bytes", f"{second} bytes"
+
+
+def _size(count: int, digits: int) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
-            return f"{count / unit:.1f} {name}"
+            return f"{count / unit:.{digits}f} {name}"
     return f"{count} bytes"

@@ -55,20 +55,21 @@ def test_an_empty_corpus_is_one_sentence(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_plan_names_the_command_that_builds_what_it_says(
-    run: Run, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rq: RunRq, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # processes of their own: the memory that is planned for is that of all the process
     monkeypatch.chdir(tmp_path)
-    done = run("plan", "corpus.jsonl", "--json", "--memory", "3GiB", "--vectors", "float16")
-    assert done.code == 0
-    plan = json.loads(done.out)
+    done = rq("plan", "corpus.jsonl", "--json", "--memory", "3GiB", "--vectors", "float16")
+    assert done.returncode == 0
+    plan = json.loads(done.stdout)
     assert (plan["passages"], plan["sample"], plan["chosen"]) == (4, 4, "flat")
     assert plan["command"] == (
         "rq index corpus.jsonl --model minilm --index corpus.index --vectors float16 --memory 3GiB"
     )
     kinds = {each["kind"]: each for each in plan["kinds"]}
     assert kinds["ivfpq"]["problem"] == "needs 384 passages to train on, and there are 4"
-    assert run(*shlex.split(plan["command"])[1:]).code == 0
-    told = json.loads(run("info", "corpus.index", "--json").out)
+    assert rq(*shlex.split(plan["command"])[1:]).returncode == 0
+    told = json.loads(rq("info", "corpus.index", "--json").stdout)
     assert kinds["flat"]["disk"]["vectors"] == told["bytes"]["vectors"]
     assert kinds["flat"]["disk"]["structure"] == told["bytes"]["structures"]
     assert kinds["flat"]["disk"]["passages"] == told["bytes"]["passages"]

@@ -308,6 +308,12 @@ def test_limits_rule_out_what_is_larger(
     assert (why is None) if words is None else (why is not None and words in why)
 
 
+def test_sizes_that_round_to_one_number_are_told_apart() -> None:
+    sizes = Memory(encoding=3_240_000_000, structure=30, mapped=500, searching=25)
+    why = over_limits(Disk(10, 20, 60, 10), sizes, disk_limit=None, memory_limit=3 << 30)
+    assert why == "takes 3.240 GB of memory to encode, and 3.221 GB are allowed"
+
+
 def test_limits_on_memory_cut_a_structure_into_parts_or_rule_it_out() -> None:
     build = BuildOptions(memory=1 << 20)
     options = PlanOptions(build=build)
