@@ -48,6 +48,7 @@ from .plan import (
     over_limits,
     pick,
 )
+from .structure import DEPTH_FACTOR
 from .survey import OnDisk, Survey, passages_on_disk, postings_on_disk, survey
 from .timing import measure_costs
 from .writing import now, settings_of
@@ -285,7 +286,9 @@ def _manifest(
                     kind=choice.kind,
                     factory=choice.factory,
                     reason=choice.reason,
-                    search={"nprobe": 64, "depth_factor": 10} if "IVF" in choice.factory else {},
+                    search={"nprobe": 64, "depth_factor": DEPTH_FACTOR}
+                    if "IVF" in choice.factory
+                    else {},
                     files=tuple(parts),
                 ),
                 live=None,

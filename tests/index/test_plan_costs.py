@@ -72,8 +72,8 @@ def test_a_query_visits_its_share_of_the_lists() -> None:
     assert query_seconds(Choice("ivf", "IVF800,Flat", ""), 8000, 8, 100, COSTS) == expected
 
 
-def test_a_query_of_codes_scores_ten_times_as_many_again() -> None:
-    expected = 800 * 0.5 + 20 + 1000 * 0.125 + 7 + 0.01 * 1000
+def test_a_query_of_codes_scores_five_times_as_many_again() -> None:
+    expected = 800 * 0.5 + 20 + 1000 * 0.125 + 7 + 0.01 * 500
     choice = Choice("ivfpq", "OPQ2,IVF800,PQ2", "")
     assert query_seconds(choice, 8000, 8, 100, COSTS) == expected
 
