@@ -10,6 +10,7 @@ help:
 	@echo "make demo    build .venv, index the documentation of Python and search it"
 	@echo "make test    fast tests"
 	@echo "make check   formatting, lint, types, import rules, all tests: what CI runs"
+	@echo "make bench   the same work by its peers, in turn: docs/performance.md (an hour of idle cores)"
 	@echo "make crash-test  kill every command of the index everywhere: the figures of docs/reliability.md"
 	@echo "make lint    formatting, lint, types and import rules only"
 	@echo "make lock    resolve pyproject.toml again into requirements/*.lock (needs uv)"
@@ -45,6 +46,20 @@ lint: $(TOOLS)
 check: lint
 	@$(BIN)/python -m pytest -q -m "not gpu and not crash"
 
+# The peers have an environment of their own.
+PEERS := .venv-peers/installed
+$(PEERS): benchmarks/peers/requirements.txt
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+	@touch $@
+
+.PHONY: bench
+bench: $(RUNTIME) $(PEERS)
+	@for work in "encode --quality" query rerank search train roofline start; do \
+		$(BIN)/python benchmarks/against_peers.py $$work || exit; \
+	done
+	@$(BIN)/python benchmarks/against_peers.py table
+
 # `make crash-test SHARE=0.1` does a tenth of it.
 SHARE ?= 1
 .PHONY: crash-test
@@ -70,5 +85,5 @@ lock:
 
 .PHONY: clean
 clean:
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-peers demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

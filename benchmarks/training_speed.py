@@ -185,18 +185,9 @@ def prepare(work: Work, folder: Path) -> Callable[[Side], Measured]:
     """Models and lists, once a process; what comes back trains for a round and says its cost."""
     from rocketrank.training.device import prepare_device
     from rocketrank.training.examples import Examples
-    from rocketrank.training.recipe import read_recipe
 
     prepare_device("cpu", "fp32")
-    overrides = {
-        "models.layers": str(work.layers),
-        "models.passage_length": str(work.length),
-        "models.pair_length": str(work.length),
-        "joint.list_length": str(work.list_length),
-        "joint.lists_per_step": str(work.lists_per_step),
-        "joint.tokens_per_chunk": str(work.tokens_per_chunk),
-    }
-    recipe = read_recipe(RECIPE, overrides)
+    recipe = recipe_of(work)
     examples = Examples(write_sample(work, folder / "lists.jsonl"))
     runs = {
         own_layers: open_run(recipe, examples, folder, own_layers) for own_layers in (True, False)
@@ -211,6 +202,20 @@ def prepare(work: Work, folder: Path) -> Callable[[Side], Measured]:
         return measured_round(replace(run, stage=stage), clock)
 
     return measure
+
+
+def recipe_of(work: Work) -> Any:
+    from rocketrank.training.recipe import read_recipe
+
+    overrides = {
+        "models.layers": str(work.layers),
+        "models.passage_length": str(work.length),
+        "models.pair_length": str(work.length),
+        "joint.list_length": str(work.list_length),
+        "joint.lists_per_step": str(work.lists_per_step),
+        "joint.tokens_per_chunk": str(work.tokens_per_chunk),
+    }
+    return read_recipe(RECIPE, overrides)
 
 
 def write_sample(work: Work, path: Path) -> Path:
