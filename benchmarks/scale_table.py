@@ -11,13 +11,8 @@ from page import write_page
 from rocketrank.durable import write_durably
 from rocketrank.eval.charts import Chart, Line, svg
 
-_STYLE = (
-    "<style>text{font:12px sans-serif;fill:#555}.grid{stroke:#ddd}.axis{stroke:#777}"
-    "path,polyline{fill:none;stroke-width:2}.mark{stroke:none}"
-    ".line0{stroke:#1f6feb}.mark.line0{fill:#1f6feb}.line1{stroke:#c2410c}.mark.line1{fill:#c2410c}"
-    ".line2{stroke:#15803d}.mark.line2{fill:#15803d}.line3{stroke:#7e22ce}.mark.line3{fill:#7e22ce}"
-    "svg{background:#fff}</style>"
-)
+_LOOKS = ("#1f6feb", "●"), ("#c2410c", "■"), ("#15803d", "▲"), ("#7e22ce", "◆")
+"""Colour and mark of each line; the marks are those of charts.py."""
 
 Results = Sequence[dict[str, Any]]
 
@@ -129,9 +124,25 @@ def _picture(results: Results) -> str:
         across="passages",
         logarithmic=True,
     )
-    drawn = svg(chart, 0)
-    head, _, rest = drawn.partition(">")
-    return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{rest}\n'
+    head, _, rest = svg(chart, 0).partition(">")
+    names_of_lines = "".join(
+        f'<text class="name{style}" x="{170 + 90 * style}" y="14">{_LOOKS[style][1]} {name}</text>'
+        for style, name in enumerate(names)
+    )
+    body = rest.removesuffix("</svg>") + names_of_lines
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{_style()}{body}</svg>\n'
+
+
+def _style() -> str:
+    rules = [
+        "text{font:12px sans-serif;fill:#555}.grid{stroke:#ddd}.axis{stroke:#777}",
+        "path,polyline{fill:none;stroke-width:2}.mark{stroke:none}svg{background:#fff}",
+    ]
+    rules += [
+        f".line{style}{{stroke:{colour}}}.mark.line{style},.name{style}{{fill:{colour}}}"
+        for style, (colour, _) in enumerate(_LOOKS)
+    ]
+    return f"<style>{''.join(rules)}</style>"
 
 
 def _name(result: dict[str, Any]) -> str:
