@@ -17,9 +17,9 @@ from ..errors import RocketRankError
 from .costs import lists_of
 from .encoding import PassageEncoder
 from .filling import fill, usual_probes, write_index
-from .kinds import Choice, choose, list_count, points_needed
+from .kinds import Choice, choose, depth_factor, list_count, points_needed
 from .progress import Progress
-from .structure import DEPTH_FACTOR, Structure, margin
+from .structure import Structure, margin
 from .vectors import VectorShards, VectorType, packed, unpacked, write_vectors
 
 RECALL_FROM = 300
@@ -134,10 +134,10 @@ def measured_recall(
     """What a structure of the sample finds where that of ``count`` vectors is asked for 100.
 
     The same share of the inverted lists is visited, the same share of the passages is asked for, at
-    least the nearest one, and ten times as many candidates are scored again. Passages stand for
-    queries, each without itself. Exhaustive search and lists that are all visited find all. None
-    where that cannot be known: a sample of less than 300 passages, or of fewer than vectors are
-    wide, on which no rotation can be trained, and the graph of a far larger corpus.
+    least the nearest one, and as many candidates for each result are scored again. Passages stand
+    for queries, each without itself. Exhaustive search and lists that are all visited find all.
+    None where that cannot be known: a sample of less than 300 passages, or of fewer than vectors
+    are wide, on which no rotation can be trained, and the graph of a far larger corpus.
     """
     sample = len(vectors)
     lists = 0 if choice.kind in ("flat", "hnsw") else lists_of(choice, vectors.shape[1])
@@ -157,7 +157,7 @@ def measured_recall(
     write_index(filled.index, folder / "sample.faiss")
     search = {**filled.search, "nprobe": probes}
     structure = Structure(folder / "sample.faiss", sample, vectors.shape[1], search)
-    depth = margin(k) if structure.lossless else DEPTH_FACTOR * k
+    depth = margin(k) if structure.lossless else depth_factor(choice.kind) * k
     return Recall(_share_found(structure, stored, k, depth), k, sample)
 
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .filling import sample_size, usual_probes
-from .kinds import TRAINING_POINTS, Choice
+from .kinds import TRAINING_POINTS, Choice, depth_factor
 from .structure import (
-    DEPTH_FACTOR,
     LEAST_DEPTH,
     LOSSLESS,
     faiss_library,
@@ -201,7 +200,8 @@ def query_seconds(choice: Choice, count: int, dim: int, k: int, costs: Costs) ->
         return max(1.0, costs.far) * querying.at(math.log(count)) + costs.refining.at(margin(k))
     lists = lists_of(choice, dim)
     visited = count * usual_probes(lists) / lists
-    depth = margin(k) if choice.kind == "ivf" else max(LEAST_DEPTH, DEPTH_FACTOR * k)
+    again = max(LEAST_DEPTH, depth_factor(choice.kind) * k)
+    depth = margin(k) if choice.kind == "ivf" else again
     each = max(querying.each, costs.scanning) if choice.kind == "ivf" else querying.each
     scanning = lists * costs.scanning + querying.fixed + visited * each
     return scanning + costs.refining.at(min(depth, count))

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ..durable import explained_write, replacing
 from ..errors import RocketRankError, UsageError
-from .kinds import POINTS_PER_LIST, TRAINING_POINTS, Choice
+from .kinds import POINTS_PER_LIST, TRAINING_POINTS, Choice, depth_factor
 from .structure import (
-    DEPTH_FACTOR,
     Parts,
     faiss_library,
     nested,
@@ -63,7 +62,7 @@ def fill(choice: Choice, vectors: VectorShards, on_added: Callable[[int, int], N
                 f"kind {choice.factory!r} could not be built; FAISS says: {own_words(error)}: "
                 "run the same command with another --kind; nothing is encoded again"
             ) from error
-    return Filled(index, _search_parameters(parts), largest)
+    return Filled(index, _search_parameters(choice, parts), largest)
 
 
 def _largest_norm(vectors: NDArray[np.float32]) -> float:
@@ -143,7 +142,7 @@ def _bound_training(parts: Parts) -> list[tuple[Any, Any]]:
     return quantizers
 
 
-def _search_parameters(parts: Parts) -> dict[str, int]:
+def _search_parameters(choice: Choice, parts: Parts) -> dict[str, int]:
     """Defaults that put recall before speed."""
     parameters: dict[str, int] = {}
     if hasattr(parts.inner, "nlist"):
@@ -152,7 +151,7 @@ def _search_parameters(parts: Parts) -> dict[str, int]:
     if hasattr(parts.inner, "hnsw"):
         parameters["efSearch"] = 256
     if not parts.lossless:
-        parameters["depth_factor"] = DEPTH_FACTOR
+        parameters["depth_factor"] = depth_factor(choice.kind)
     return parameters
 
 

@@ -64,6 +64,14 @@ def points_needed(kind: str, dim: int) -> int:
     return max(PRODUCT_QUANTIZER_POINTS, dim if kind in ROTATED else 1)
 
 
+def depth_factor(kind: str) -> int:
+    """Candidates of a quantised structure that are scored again for each result that is wanted.
+
+    Codes of 8 bits find with five what they find with ten; those of 4 bits and of 1 do not.
+    """
+    return 5 if kind == "ivfpq" else 10
+
+
 def _choose_by_size(count: int, dim: int) -> Choice:
     size = f"auto chose {{}} for {count:,} passage{'' if count == 1 else 's'}: "
     if count <= FLAT_UP_TO:

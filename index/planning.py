@@ -24,7 +24,7 @@ from .costs import (
     vector_bytes,
 )
 from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder
-from .kinds import Choice, choose, points_needed
+from .kinds import Choice, choose, depth_factor, points_needed
 from .layout import SegmentFolder, relative
 from .manifest import (
     Manifest,
@@ -48,7 +48,6 @@ from .plan import (
     over_limits,
     pick,
 )
-from .structure import DEPTH_FACTOR
 from .survey import OnDisk, Survey, passages_on_disk, postings_on_disk, survey
 from .timing import measure_costs
 from .writing import now, settings_of
@@ -286,7 +285,7 @@ def _manifest(
                     kind=choice.kind,
                     factory=choice.factory,
                     reason=choice.reason,
-                    search={"nprobe": 64, "depth_factor": DEPTH_FACTOR}
+                    search={"nprobe": 64, "depth_factor": depth_factor(choice.kind)}
                     if "IVF" in choice.factory
                     else {},
                     files=tuple(parts),

@@ -35,8 +35,8 @@ _UNSELECTIVE = ("IndexPQ", "IndexPQFastScan")
 """Structures that FAISS cannot search in a part of their rows."""
 _LINEAR = ("OPQMatrix", "RandomRotationMatrix", "RemapDimensionsTransform")
 """Transforms that keep inner products; PCA and L2norm change which passage is the best."""
-LEAST_DEPTH, DEPTH_FACTOR = 200, 5
-"""Candidates of a lossy structure that are scored again: so many for each result, or in all."""
+LEAST_DEPTH = 200
+"""Candidates of a lossy structure that are scored again, however few results are wanted."""
 
 
 class Parts(NamedTuple):
