@@ -27,7 +27,12 @@ COSTS = Costs(
     training={"ivf": Line(0.0, 0.0), "ivfpq": Line(100.0, 2.0)},
     adding={"flat": 3.0, "ivf": 0.0, "ivfpq": 5.0},
     linking=Line(4.0, 2.0),
-    querying={"ivf": Line(10.0, 1.0), "hnsw": Line(0.0, 6.0), "ivfpq": Line(20.0, 0.125)},
+    querying={
+        "ivf": Line(10.0, 1.0),
+        "hnsw": Line(0.0, 6.0),
+        "ivfpq": Line(20.0, 0.125),
+        "ivfpq4": Line(20.0, 0.125),
+    },
     scanning=0.5,
     refining=Line(7.0, 0.01),
     far=3.0,
@@ -75,6 +80,12 @@ def test_a_query_visits_its_share_of_the_lists() -> None:
 def test_a_query_of_codes_scores_five_times_as_many_again() -> None:
     expected = 800 * 0.5 + 20 + 1000 * 0.125 + 7 + 0.01 * 500
     choice = Choice("ivfpq", "OPQ2,IVF800,PQ2", "")
+    assert query_seconds(choice, 8000, 8, 100, COSTS) == expected
+
+
+def test_a_query_of_coarser_codes_scores_ten_times_as_many_again() -> None:
+    expected = 800 * 0.5 + 20 + 1000 * 0.125 + 7 + 0.01 * 1000
+    choice = Choice("ivfpq4", "OPQ2,IVF800,PQ2x4fs", "")
     assert query_seconds(choice, 8000, 8, 100, COSTS) == expected
 
 
