@@ -37,6 +37,7 @@ from ablation_table import (
 )
 from ablation_variants import BASELINE, RECIPE, TRIAL, Settings, steps_of, variants
 from page import write_page
+from scifact import data_folder
 
 from rocketrank.environment import prepare_training
 from rocketrank.errors import RocketRankError, UsageError
@@ -95,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_msmarco(parser: argparse.ArgumentParser) -> None:
     """``--msmarco``, the folder with collection.tsv, queries.train.tsv, candidates.train.tsv."""
-    data = Path(os.environ.get("ROCKETRANK_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--msmarco", type=Path, default=data / "msmarco", metavar="DIR")
+    default = data_folder() / "msmarco"
+    parser.add_argument("--msmarco", type=Path, default=default, metavar="DIR")
 
 
 def _study(options: argparse.Namespace) -> Study:

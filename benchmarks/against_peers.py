@@ -11,14 +11,13 @@
 
 Every side is a process of its own with the same weights, texts, truncation and threads (all cores),
 which works only when it is its turn: A B C A B C …, after a warm-up. ``--data DIR`` has the folders
-scifact and msmarco. Peers get the batch size that
-is their best of several. Each command leaves a file in benchmarks/results/peers, of which ``table``
-makes docs/performance.md. ``make bench`` runs them all.
+scifact and msmarco. Peers get the batch size that is their best of several. Each command leaves a
+file in benchmarks/results/peers, of which ``table`` makes docs/performance.md. ``make bench`` runs
+them all.
 """
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -38,6 +37,7 @@ from peers.sides import DEFAULT, OURS, PEERS, Side, choose_batch_size, latencies
 from peers.texts import SciFact, read_msmarco, read_scifact, spaced
 from peers.worker import seconds
 from peers_table import write_tables
+from scifact import data_folder
 
 from rocketrank.eval import evaluate, mean
 from rocketrank.inference import cpu_flags, usable_cores
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
             "--data",
             type=Path,
             metavar="DIR",
-            default=os.environ.get("ROCKETRANK_DATA", HERE.parents[1] / "shared" / "data"),
+            default=data_folder(),
             help="where the folders scifact and msmarco are (default: %(default)s)",
         )
         command.add_argument(

@@ -25,6 +25,7 @@ import orjson
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
+from peers.worker import seconds
 from scale_data import Floats, MadeEncoder, MadePassages, Vectors, exact
 from scale_table import write_tables
 
@@ -294,12 +295,6 @@ class _Usearch:
 def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     pairs = zip(found.tolist(), truth.tolist(), strict=True)
     return float(np.mean([len(set(one) & set(best)) / len(best) for one, best in pairs]))
-
-
-def seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 class PeakMemory(threading.Thread):

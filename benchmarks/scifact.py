@@ -1,6 +1,7 @@
 """What the benchmarks share: the option that names the data, and how figures are printed."""
 
 import argparse
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,12 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--scifact", type=Path, required=True, metavar="DIR")
     return parser
+
+
+def data_folder() -> Path:
+    """``$ROCKETRANK_DATA``, or ``shared/data`` beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("ROCKETRANK_DATA", beside))
 
 
 def corpus_file(folder: Path) -> Path:

@@ -28,6 +28,7 @@ from scifact import spread
 from rocketrank.environment import prepare_training
 
 if TYPE_CHECKING:
+    from rocketrank.training.batches import Batch
     from rocketrank.training.loop import Progress, Run, StepReport
     from rocketrank.training.validation import Validation
 
@@ -342,22 +343,27 @@ def measured_round(run: "Run", clock: ForwardClock) -> Measured:
 
 def tokenising_seconds(run: "Run", steps: int) -> float:
     """How long the batches of ``steps`` steps take to make when nothing else is done."""
+    began = time.perf_counter()
+    for step in range(steps):
+        batch_of(run, step)
+    return time.perf_counter() - began
+
+
+def batch_of(run: "Run", step: int) -> "Batch":
+    """The lists of ``step`` in the order of the file, as tokens."""
     from rocketrank.training.batches import lay_out, make_batch
 
     count = run.stage.lists_per_step
-    began = time.perf_counter()
-    for step in range(steps):
-        examples = [
-            run.examples.sample(number, run.stage.list_length, (run.seed, 0))
-            for number in range(step * count, (step + 1) * count)
-        ]
-        make_batch(
-            lay_out(examples, run.examples.positives, None),
-            run.models.retriever,
-            run.models.reranker,
-            tokens_per_chunk=run.stage.tokens_per_chunk,
-        )
-    return time.perf_counter() - began
+    examples = [
+        run.examples.sample(number, run.stage.list_length, (run.seed, 0))
+        for number in range(step * count, (step + 1) * count)
+    ]
+    return make_batch(
+        lay_out(examples, run.examples.positives, None),
+        run.models.retriever,
+        run.models.reranker,
+        tokens_per_chunk=run.stage.tokens_per_chunk,
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 import importlib
 import statistics
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,16 +14,6 @@ from rocketrank.errors import DataError, UsageError
 from rocketrank.training.recipe import Stage, differences, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    """The folder of the benchmarks, which are no package, among those to import from."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield
-    for name in ("ablation_runs", "ablation_table", "ablation_variants", "page"):
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

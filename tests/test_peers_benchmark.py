@@ -1,24 +1,11 @@
 """The arithmetic of the comparison with peers, which needs none of them."""
 
 import importlib
-import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 from rocketrank.tokenizing import Tokens
-
-from .conftest import ROOT
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield
-    for name in [each for each in sys.modules if each.startswith("peers") or each == "page"]:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ that has fallen to a half of what benchmarks/README.md says is worth a look.
 
 import importlib
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +20,7 @@ from rocketrank.models import Model, open_model
 from rocketrank.reranker import CrossEncoder
 from rocketrank.retriever import DualEncoder
 
-from .conftest import ROOT, Shown
+from .conftest import Shown
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +28,6 @@ _ROUNDS = 3
 SENTENCE = "a dual encoder maps queries and passages to vectors whose inner product is a score"
 WORDS = SENTENCE.split()
 TEXTS = [" ".join(WORDS[: 3 + n % 12] * (1 + n % 7)) for n in range(64)]
-
-
-@pytest.fixture(scope="module")
-def scripts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "benchmarks")
-        yield
-    for name in [each for each in sys.modules if each == "eager" or each.startswith("peers")]:
-        del sys.modules[name]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from training_speed import Work, open_run, recipe_of, write_sample
+from training_speed import Work, batch_of, open_run, recipe_of, write_sample
 from worker import seconds, serve
 
 from rocketrank.environment import prepare_training
@@ -20,7 +20,6 @@ class Ours:
 
     def open(self, msmarco: str, steps: int, save: str) -> dict[str, Any]:
         """``steps`` batches of 4 lists of 8; ``save`` gets all that another trainer needs."""
-        from rocketrank.training.batches import lay_out, make_batch
         from rocketrank.training.device import prepare_device
         from rocketrank.training.examples import Examples
 
@@ -37,23 +36,7 @@ class Ours:
         with tempfile.TemporaryDirectory() as folder:
             examples = Examples(write_sample(work, Path(folder) / "lists.jsonl"))
             self._run, _ = open_run(recipe_of(work), examples, Path(folder), True)
-            run = self._run
-            self._batches = [
-                make_batch(
-                    lay_out(
-                        [
-                            examples.sample(number, run.stage.list_length, (run.seed, 0))
-                            for number in range(step * 4, step * 4 + 4)
-                        ],
-                        examples.positives,
-                        None,
-                    ),
-                    run.models.retriever,
-                    run.models.reranker,
-                    tokens_per_chunk=run.stage.tokens_per_chunk,
-                )
-                for step in range(steps)
-            ]
+            self._batches = [batch_of(self._run, step) for step in range(steps)]
         np.savez(save, **self._arrays())
         return {}
 
@@ -96,7 +79,8 @@ class Ours:
             self._run.optimiser.step(1.0)
 
         count = len(self._batches)
-        return {"seconds": seconds(lambda: [step(n) for n in range(count)]), "count": 4 * count}
+        lists = count * self._run.stage.lists_per_step
+        return {"seconds": seconds(lambda: [step(n) for n in range(count)]), "count": lists}
 
     def _gradients(self, number: int) -> float:
         from rocketrank.training.step import accumulate_gradients

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from scifact import corpus_file
+
 from rocketrank.data.corpus import CorpusReader
 from rocketrank.data.queries import read_queries
 from rocketrank.eval import load_qrels
@@ -21,8 +23,7 @@ class SciFact(NamedTuple):
 
 def read_scifact(folder: Path) -> SciFact:
     """``folder`` as BEIR unpacks it."""
-    files = [folder / "corpus.jsonl.gz", folder / "corpus.jsonl"]
-    file = next((each for each in files if each.is_file()), files[-1])
+    file = corpus_file(folder)
     passages = list(CorpusReader([file]))
     qrels = load_qrels(folder / "qrels" / "test.tsv")
     return SciFact(
