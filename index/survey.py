@@ -1,13 +1,13 @@
 """A corpus counted as ``rq index`` would read it, with a sample of it drawn on the way."""
 
 import math
-import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..data.records import Passage
+from ..data.sampling import Reservoir
 from .build import with_a_first_one
 from .encoding import BuildOptions, Corpus, ShardReader
 from .passages import Ledger, Shard, passage_bytes
@@ -15,7 +15,6 @@ from .postings import Counts, Postings, size_of
 from .postings_writing import write_postings
 from .progress import Progress
 
-_SEED = 20_240_229
 _PAGE = 4096
 _DIGEST = "0" * 64
 _LEDGER_ROW = 240
@@ -52,13 +51,11 @@ def survey(
 ) -> Survey:
     """Reads ``corpus`` once, shard by shard, and keeps ``size`` passages drawn evenly.
 
-    A reservoir (Vitter 1985, algorithm R) with a fixed seed, so that the same corpus gives the same
-    sample. Raises DataError as a build does for a corpus without passages and for passages that
-    cannot be indexed, and for repeated ids unless they are skipped.
+    The same corpus gives the same sample. Raises DataError as a build does for a corpus without
+    passages and for passages that cannot be indexed, and for repeated ids unless they are skipped.
     """
-    drawn: list[tuple[int, Passage]] = []
-    generator = random.Random(_SEED)
-    rows, content, count = [], 0, 0
+    sample: Reservoir[Passage] = Reservoir(size)
+    rows, content = [], 0
     started = time.perf_counter()
     with (
         Ledger(folder / "counted.sqlite", settings) as ids,
@@ -68,16 +65,12 @@ def survey(
         for reading in reader:
             for passage in reading.passages:
                 content += len(passage_bytes(passage))
-                if count < size:
-                    drawn.append((count, passage))
-                elif (place := generator.randrange(count + 1)) < size:
-                    drawn[place] = (count, passage)
-                count += 1
+                sample.offer(passage)
             rows.append(len(reading.passages))
             note = Shard(reading.number, reading.first_row, rows[-1], _DIGEST, _DIGEST, _DIGEST)
             ids.commit(note, [Passage(each.id, "") for each in reading.passages])
             bar.advance(rows[-1], of=rows[-1], position=corpus.bytes_read)
-    drawn.sort(key=lambda each: each[0])
+    drawn = sample.drawn()
     return Survey(
         rows=rows,
         content_bytes=content,

@@ -5,7 +5,6 @@ from any encoder, a retriever too: it then gets a new head, one logit over the f
 (RocketQAv2), with weights drawn from the seed.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,20 +28,12 @@ from ..model_config import max_length
 from ..model_settings import ModelSettings, save_settings
 from ..models import Model, open_model
 from ..models import Tower as TowerName
-from ..tokenizing import Tokenizer, Tokens
+from ..tokenizing import Tokenizer, Tokens, copy_tokenizer
 from .layers import Noise, prepare
 from .recipe import ModelsSection
 
 paddle = paddle_module()
 
-# What a tokenizer is made of; weights and settings are written anew.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "sentence_*_config.json",
-)
 _HEAD_DEVIATION = 0.02
 """Of the normal distribution that a new head is drawn from, as BERT's weights were."""
 
@@ -58,9 +49,7 @@ class Part:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for pattern in _TOKENIZER_FILES:
-            for file in self.folder.glob(pattern):
-                shutil.copyfile(file, folder / file.name)
+        copy_tokenizer(self.folder, folder)
         (folder / "config.json").write_bytes(
             orjson.dumps(dict(self.config), option=orjson.OPT_INDENT_2) + b"\n"
         )

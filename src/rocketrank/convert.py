@@ -24,7 +24,7 @@ from .checkpoint_names import Checkpoint, TowerSource, Weight, first_names
 from .checkpoint_paddlenlp import CONFIG_FILES, WEIGHT_FILES, open_paddlenlp
 from .checkpoint_rocketqa import open_rocketqa
 from .checkpoint_tokenizer import check_vocabulary, write_tokenizer
-from .durable import replacing, save_tensors
+from .durable import check_new_folder, replacing, save_tensors
 from .errors import DataError, UsageError
 from .model_config import read_json_object
 from .model_settings import SETTINGS_FILE, Role, Towers, save_settings
@@ -59,7 +59,7 @@ def convert_checkpoint(
     not say it. Unknown variables are reported and logged; a missing one, a wrong shape or type, a
     damaged file is a DataError that names it, and then nothing is written.
     """
-    _check_target(target)
+    check_new_folder(target)
     checkpoint = _open(source, role, passage)
     for tower in checkpoint.towers.values():
         _check_names(tower)
@@ -82,14 +82,6 @@ def convert_checkpoint(
         unused=left_out.unused,
         unknown=left_out.unknown,
     )
-
-
-def _check_target(target: Path) -> None:
-    if target.is_dir():
-        if any(target.iterdir()):
-            raise UsageError(f"{target} is not empty; name a new folder to convert into")
-    elif target.exists():
-        raise UsageError(f"{target} is a file; name a new folder to convert into")
 
 
 def _open(source: Path, role: Role | None, passage: Path | None) -> Checkpoint:

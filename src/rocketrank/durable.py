@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import RocketRankError
+from .errors import RocketRankError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +44,15 @@ def explained_write(path: Path, cure: str | None = None) -> Iterator[None]:
         raise RocketRankError(
             f"{path}: cannot be written ({error.strerror or error}): {cure or usual}"
         ) from error
+
+
+def check_new_folder(target: Path) -> None:
+    """UsageError unless ``target`` is free for a folder: not there, or an empty folder."""
+    if target.is_dir():
+        if any(target.iterdir()):
+            raise UsageError(f"{target} is not empty; name a new folder")
+    elif target.exists():
+        raise UsageError(f"{target} is a file; name a new folder")
 
 
 def fsync(place: Path) -> None:

@@ -4,6 +4,7 @@ Truncation and padding that are saved in ``tokenizer.json`` are ignored: lengths
 model's settings, and padding is the work of whoever makes the batch.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,15 @@ _BERT_TOKENS = {"cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"
 _BERT_TOKENS |= {"pad_token": "[PAD]", "mask_token": "[MASK]"}
 _MPNET_TOKENS = {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "[UNK]"}
 _MPNET_TOKENS |= {"pad_token": "<pad>", "mask_token": "<mask>"}
+
+# What a tokenizer may be made of, as patterns of file names.
+_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "sentence_*_config.json",
+)
 
 # Options of tokenizer_config.json and what BertNormalizer calls them in tokenizer.json.
 _NORMALIZER_KEYS = {
@@ -70,6 +80,13 @@ def tokenizer_source(folder: Path) -> TokenizerSource:
         f"{folder} has no tokenizer: copy the tokenizer.json or the vocab.txt with which the model "
         "was trained into it"
     )
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy what the tokenizer of the model folder ``source`` is made of. Raises OSError."""
+    for pattern in _FILES:
+        for file in source.glob(pattern):
+            shutil.copyfile(file, target / file.name)
 
 
 class Tokenizer:
