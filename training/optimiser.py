@@ -136,7 +136,7 @@ class Optimiser:
         if scale != 1.0:
             _multiply_gradients(group, 1 / scale)
         squares = [
-            (parameter.grad.astype("float32") ** 2).sum()
+            _sum_of_squares(parameter.grad)
             for parameter in group.parameters.values()
             if parameter.grad is not None
         ]
@@ -155,6 +155,11 @@ class Optimiser:
             weight_decay=self._stage.weight_decay,
             apply_decay_param_fun=decays.__contains__,
         )
+
+
+def _sum_of_squares(gradient: Any) -> Any:
+    values = gradient.astype("float32")
+    return (values * values).sum()  # ** 2 takes thirty times as long
 
 
 def _multiply_gradients(group: Group, factor: float) -> None:
