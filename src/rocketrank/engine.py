@@ -20,9 +20,19 @@ from .search_options import (
     check_first_stage,
     check_fuse,
     check_queries,
+    check_rerank_ms,
     check_search_options,
 )
-from .stages import Hit, PassageIndex, Request, Reranker, Retriever, rerank, retrieve
+from .stages import (
+    Hit,
+    PassageIndex,
+    Request,
+    Reranker,
+    Retriever,
+    rerank,
+    rerank_in_time,
+    retrieve,
+)
 
 if TYPE_CHECKING:
     from .index import ChangeReport
@@ -151,6 +161,7 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        rerank_ms: float | None = None,
     ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
 
@@ -170,9 +181,19 @@ class SearchEngine:
         ``where`` is a condition on the fields that the index was built with, such as
         ``year >= 2020 and source = 'nyt'``: only passages that meet it are found, and ``k`` of
         them where there are so many.
+
+        ``rerank_ms`` bounds the second stage in milliseconds a query: of the ``rerank_depth`` it
+        scores as many, best first, as there is time for, and ``k`` in any case. What is found then
+        depends on the machine's load.
         """
         return self.search_many(
-            [query], k=k, rerank_depth=rerank_depth, fuse=fuse, where=where, first_stage=first_stage
+            [query],
+            k=k,
+            rerank_depth=rerank_depth,
+            fuse=fuse,
+            where=where,
+            first_stage=first_stage,
+            rerank_ms=rerank_ms,
         )[0]
 
     def search_many(
@@ -184,6 +205,7 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        rerank_ms: float | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
         """As :meth:`search` for each query, batched through both stages."""
@@ -195,6 +217,7 @@ class SearchEngine:
                 fuse=fuse,
                 where=where,
                 first_stage=first_stage,
+                rerank_ms=rerank_ms,
                 progress=progress,
             )
         )
@@ -208,18 +231,25 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        rerank_ms: float | None = None,
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
         weight = self.fusion_weight(fuse) or 0.0
+        check_rerank_ms(rerank_ms)
+        if rerank_ms is not None and self.reranker is None:
+            raise UsageError(
+                f"rerank_ms ({rerank_ms}) needs a re-ranker, whose time it bounds: open one or "
+                "leave rerank_ms out"
+            )
         check_queries(queries)
         index = self.index
         index.check_where(where)
         check_first_stage(first_stage, fuse, has_words=index.has_words)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
         return self._results(
-            queries, Request(index, k, depth, weight, where, first_stage), progress
+            queries, Request(index, k, depth, weight, where, first_stage, rerank_ms), progress
         )
 
     def _results(
@@ -231,8 +261,13 @@ class SearchEngine:
             encodes = request.first_stage != "bm25"
             for texts, vectors in self._encoded(queries, step, encodes=encodes):
                 found = retrieve(request, texts, vectors)
-                if self.reranker:
+                if self.reranker and request.rerank_ms is None:
                     found = rerank(self.reranker, texts, found, request.weight)
+                elif self.reranker:
+                    found = [
+                        rerank_in_time(self.reranker, text, hits, request)
+                        for text, hits in zip(texts, found, strict=True)
+                    ]
                 for hits in found:
                     best = hits[: request.k]
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(best, start=1)]

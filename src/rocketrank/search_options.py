@@ -41,6 +41,15 @@ def check_fuse(fuse: Fuse | None) -> None:
     raise UsageError(f'fuse ({fuse}) must be "auto" or a finite number of at least 0')
 
 
+def check_rerank_ms(rerank_ms: float | None) -> None:
+    """Raises UsageError unless ``rerank_ms`` is None or a number of milliseconds above 0."""
+    if rerank_ms is None:
+        return
+    if isinstance(rerank_ms, Real) and not isinstance(rerank_ms, bool) and 0 < rerank_ms < math.inf:
+        return
+    raise UsageError(f"rerank_ms ({rerank_ms}) must be a number of milliseconds above 0")
+
+
 def check_first_stage(first_stage: str, fuse: Fuse | None, *, has_words: bool) -> None:
     """Raises UsageError unless an index that ``has_words`` or not can be asked for it."""
     if first_stage not in FIRST_STAGES:

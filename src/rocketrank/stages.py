@@ -1,5 +1,6 @@
 """The two stages of a search: passages found by vectors, by words or by both, then re-ranked."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +11,8 @@ from .data.records import Passage
 from .search_options import FirstStage
 
 _RANK_CONSTANT = 60
+_PORTION = 8
+"""Pairs that are scored between two looks at the clock."""
 _FUSED_AT_LEAST = 100
 """Passages that each of two lists has before they are fused."""
 
@@ -74,6 +77,7 @@ class Request(NamedTuple):
     weight: float
     where: str | None
     first_stage: FirstStage
+    rerank_ms: float | None
 
 
 def retrieve(
@@ -158,3 +162,22 @@ def rerank(
         # sorted is stable: equal scores stay in stage one's order
         reranked.append(sorted(scored, key=lambda hit: -hit.score))
     return reranked
+
+
+def rerank_in_time(reranker: Reranker, query: str, hits: list[Hit], request: Request) -> list[Hit]:
+    """Stage two of one query over as many of its first hits as ``request.rerank_ms`` has time for.
+
+    At least ``request.k`` are scored. A portion is begun when there is time for one more like the
+    last, so that the time is kept and not met by chance.
+    """
+    started = time.perf_counter()
+    allowed = (request.rerank_ms or 0) / 1000
+    done: list[Hit] = []
+    while len(done) < len(hits):
+        begun = time.perf_counter()
+        portion = hits[len(done) : len(done) + _PORTION]
+        done += rerank(reranker, [query], [portion], request.weight)[0]
+        now = time.perf_counter()
+        if len(done) >= request.k and now - started + (now - begun) > allowed:
+            break
+    return sorted(done, key=lambda hit: -hit.score)

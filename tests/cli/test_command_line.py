@@ -71,6 +71,11 @@ def test_without_a_command_the_help_comes_as_wrong_usage(rq: RunRq) -> None:
             ["search", "x", "--index", "i", "--reranker", "m", "--rerank-depth", "5"],
             "rerank_depth (5) must be at least k (10)",
         ),
+        (["search", "x", "--index", "i", "--rerank-ms", "5"], "(5) needs --reranker"),
+        (
+            ["search", "x", "--index", "i", "--reranker", "m", "--rerank-ms", "0"],
+            "rerank_ms (0.0) must be a number of milliseconds above 0",
+        ),
         (["search", "x", "--index", "i", "--reranker", ""], "--reranker is empty"),
         (["search", "x", "--index", "i", "--precision", "fp16"], "'bf16'"),
         (["search", "x", "--index", "i", "--queries", "q"], "--queries, not both"),

@@ -62,6 +62,14 @@ def search(
         int | None,
         typer.Option("--rerank-depth", metavar="N", help="How many results the re-ranker reads."),
     ] = None,
+    rerank_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--rerank-ms",
+            metavar="MS",
+            help="Re-rank as many results, best first, as MS milliseconds a query allow.",
+        ),
+    ] = None,
     fuse: Annotated[
         str | None,
         typer.Option(
@@ -115,13 +123,16 @@ def search(
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
     from ..engine import SearchEngine
-    from ..search_options import check_first_stage, check_search_options
+    from ..search_options import check_first_stage, check_rerank_ms, check_search_options
 
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
+    if rerank_ms is not None and reranker is None:
+        raise UsageError(f"--rerank-ms ({rerank_ms:g}) needs --reranker, whose time it bounds")
     if fuse is not None and reranker is None:
         raise UsageError(f"--fuse ({fuse}) needs --reranker, the model whose scores it adds to")
     check_search_options(k, rerank_depth)
+    check_rerank_ms(rerank_ms)
     asked_fusion = parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
     _check_where(directory, where)
@@ -148,6 +159,7 @@ def search(
                 fuse=weight,
                 where=where,
                 first_stage=first_stage,
+                rerank_ms=rerank_ms,
             )
             if query is None:
                 _prompt(one, json)
@@ -161,6 +173,7 @@ def search(
                 fuse=weight,
                 where=where,
                 first_stage=first_stage,
+                rerank_ms=rerank_ms,
                 progress=sys.stderr.isatty(),
             )
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")
