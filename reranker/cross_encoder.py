@@ -17,7 +17,7 @@ from ..inference import (
     choose_runtime,
 )
 from ..models import Model, open_model
-from ..runtime import load_program, run_program
+from ..runtime import LoadProgram, check_runtime, load_program, run_program
 from ..tokenizing import Tokenizer
 
 
@@ -27,9 +27,13 @@ class CrossEncoder:
     The program is exported and loaded when it is first used.
     """
 
-    def __init__(self, model: Model, runtime: RuntimeChoice) -> None:
+    def __init__(
+        self, model: Model, runtime: RuntimeChoice, *, load: LoadProgram = load_program
+    ) -> None:
+        check_runtime(model, runtime)
         self.model = model
         self.runtime = runtime
+        self._load = load
         self._tokenizer = Tokenizer.load(model.path, length=model.settings.pair_length)
         self._program: Program | None = None
         self._lock = threading.Lock()
@@ -92,5 +96,5 @@ class CrossEncoder:
     def _loaded_program(self) -> Program:
         with self._lock:
             if self._program is None:
-                self._program = load_program(self.model, "query", self.runtime)
+                self._program = self._load(self.model, "query", self.runtime)
             return self._program

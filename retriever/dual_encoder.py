@@ -20,7 +20,7 @@ from ..inference import (
     choose_runtime,
 )
 from ..models import Model, Tower, hidden_width, open_model
-from ..runtime import Item, Outputs, load_program, run_program
+from ..runtime import Item, LoadProgram, Outputs, check_runtime, load_program, run_program
 from ..tokenizing import Tokenizer, Tokens
 
 _log = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ class DualEncoder:
     passages so far that were longer than the model reads and were cut.
     """
 
-    def __init__(self, model: Model, runtime: RuntimeChoice) -> None:
+    def __init__(
+        self, model: Model, runtime: RuntimeChoice, *, load: LoadProgram = load_program
+    ) -> None:
+        check_runtime(model, runtime)
         self.model = model
         self.runtime = runtime
+        self._load = load
         self.truncated_passages = 0
         self._sides: dict[Tower, _Side] = {}
         self._lock = threading.Lock()
@@ -156,7 +160,7 @@ class DualEncoder:
         settings = self.model.settings
         length = settings.query_length if tower == "query" else settings.passage_length
         tokenizer = Tokenizer.load(self.model.tower_path(tower), length=length)
-        return _Side(program or load_program(self.model, tower, self.runtime), tokenizer)
+        return _Side(program or self._load(self.model, tower, self.runtime), tokenizer)
 
 
 def _refuse_single_string(texts: Sequence[str]) -> None:

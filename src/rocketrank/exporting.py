@@ -150,10 +150,12 @@ def _write_program(model: Model, tower: Tower, form: ProgramFormat, target: Path
         )
     backbone.save_program(layer, config, target / "program")
     if form == "openvino":
-        _paddle_to_openvino(target)
+        _paddle_to_openvino(target, model.limits(tower))
 
 
-def _paddle_to_openvino(target: Path) -> None:
+def _paddle_to_openvino(target: Path, limits: Path | None) -> None:
+    from . import integer_products
+
     try:
         import openvino
         import paddle2onnx
@@ -169,6 +171,8 @@ def _paddle_to_openvino(target: Path) -> None:
         *map(str, paddle_files), str(onnx), opset_version=17, optimize_tool="None", verbose=False
     )
     program = openvino.Core().read_model(str(onnx))
+    if limits:
+        integer_products.use_integers(program, integer_products.read_limits(limits), limits)
     openvino.save_model(program, str(target / "program.xml"), compress_to_fp16=False)
     del program
     for file in (onnx, *paddle_files):

@@ -76,6 +76,21 @@ def open_program(file: Path, choice: RuntimeChoice) -> Program:
     return _PaddleProgram(file, choice)
 
 
+def openvino_properties(choice: RuntimeChoice) -> dict[str, Any]:
+    """How OpenVINO compiles a program for ``choice``."""
+    return {
+        "INFERENCE_PRECISION_HINT": "bf16" if choice.precision == "bf16" else "f32",
+        "PERFORMANCE_HINT": "LATENCY",  # THROUGHPUT halves the speed on two cores
+        "INFERENCE_NUM_THREADS": choice.threads,
+    }
+
+
+def fed_names(compiled: Any) -> tuple[str, ...]:
+    """What a program that OpenVINO has compiled is fed."""
+    # A port has several names where the program casts its input at once.
+    return tuple(name for name in INPUT_NAMES for port in compiled.inputs if name in port.names)
+
+
 def usable_cores() -> int:
     """The cores this process may use, which in a container are fewer than the machine's."""
     if hasattr(os, "sched_getaffinity"):
@@ -96,6 +111,11 @@ def cpu_flags() -> frozenset[str]:
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware."""
     return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def cpu_has_vnni() -> bool:
+    """Whether the CPU multiplies 8-bit integers in hardware."""
+    return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def _choose_engine(asked: EngineName, gpu: int | None) -> ProgramFormat:
@@ -151,21 +171,14 @@ class _OpenVINOProgram:
     def __init__(self, file: Path, choice: RuntimeChoice) -> None:
         import openvino
 
-        properties = {
-            "INFERENCE_PRECISION_HINT": "bf16" if choice.precision == "bf16" else "f32",
-            "PERFORMANCE_HINT": "LATENCY",  # THROUGHPUT halves the speed on two cores
-            "INFERENCE_NUM_THREADS": choice.threads,
-        }
+        properties = openvino_properties(choice)
         try:
             self._compiled = openvino.Core().compile_model(str(file), "CPU", properties)
         except RuntimeError as error:
             raise _unloadable(file, "OpenVINO", error) from error
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()
-        # A port has several names where the program casts its input at once.
-        self.input_names = tuple(
-            name for name in INPUT_NAMES for port in self._compiled.inputs if name in port.names
-        )
+        self.input_names = fed_names(self._compiled)
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         with self._lock:

@@ -35,6 +35,7 @@ from .model_settings import (
 from .tokenizing import tokenizer_source
 
 __all__ = [
+    "LIMITS_FILE",
     "MODEL_TYPES",
     "SETTINGS_FILE",
     "Model",
@@ -52,6 +53,9 @@ __all__ = [
 ]
 
 Tower = Literal["query", "passage"]
+
+LIMITS_FILE = "int8.safetensors"
+"""In a tower's folder it makes products with weights be computed in 8-bit integers."""
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +123,11 @@ class Model:
         """The folder with the config, weights and tokenizer of one tower."""
         return self.path if self.settings.towers == "shared" else self.path / tower
 
+    def limits(self, tower: Tower = "query") -> Path | None:
+        """The file that makes the tower compute in 8-bit integers, where it has one."""
+        path = self.tower_path(tower) / LIMITS_FILE
+        return path if path.exists() else None
+
     def config(self, tower: Tower = "query") -> dict[str, Any]:
         """The content of the tower's ``config.json``."""
         return read_json_object(self.tower_path(tower) / "config.json")
@@ -127,8 +136,9 @@ class Model:
     def fingerprint(self) -> str:
         """A SHA-256 in hex over all that changes a vector; the folder's place does not.
 
-        It covers the weight files, the tokenizer with its options, ``config.json`` without what
-        only training or the files' history needs, and the settings except ``scale`` and ``fusion``.
+        It covers the weight files, the limits of 8-bit integers, the tokenizer with its options,
+        ``config.json`` without what only training or the files' history needs, and the settings
+        except ``scale`` and ``fusion``.
         """
         settings = asdict(self.settings)
         content = {
@@ -339,11 +349,14 @@ def _tower_identity(folder: Path) -> Mapping[str, object]:
     """All in a tower's folder that changes a vector, ready to be hashed."""
     config = read_json_object(folder / "config.json")
     source = tokenizer_source(folder)
-    return {
+    identity = {
         "config": {key: value for key, value in config.items() if key not in _CONFIG_NOISE},
         "weights": [_file_hash(path) for path in weight_files(folder)],
         "tokenizer": [source.path.name, _file_hash(source.path), source.options],
     }
+    if (folder / LIMITS_FILE).exists():
+        identity["int8"] = _file_hash(folder / LIMITS_FILE)
+    return identity
 
 
 def _file_hash(path: Path) -> str:

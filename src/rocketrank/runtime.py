@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import RocketRankError
+from .errors import RocketRankError, UsageError
 from .exporting import exported_program
-from .inference import Program, RuntimeChoice, open_program
+from .inference import Program, RuntimeChoice, cpu_has_vnni, open_program
 from .models import Model, Tower
 from .tokenizing import Tokenizer, Tokens
 
@@ -24,6 +24,7 @@ TEXTS_PER_WINDOW = 1024
 CHARACTERS_PER_WINDOW = 2_000_000
 LENGTH_STEP = 8
 
+LoadProgram = Callable[[Model, Tower, RuntimeChoice], Program]
 Item = TypeVar("Item", bound=str | tuple[str, str])
 
 
@@ -41,6 +42,25 @@ class Outputs(NamedTuple):
 
     values: NDArray[np.float32]
     truncated: int
+
+
+def check_runtime(model: Model, runtime: RuntimeChoice) -> None:
+    """UsageError where ``model`` computes in 8-bit integers and ``runtime`` does not."""
+    if model.limits():
+        what = f"{model.name} computes in 8-bit integers"
+        check_integers(runtime, what, instead="the model it was made from")
+
+
+def check_integers(runtime: RuntimeChoice, what: str, *, instead: str) -> None:
+    """UsageError, begun with ``what`` needs it, where ``runtime`` has no 8-bit integers."""
+    if runtime.engine != "openvino":
+        place = "Paddle" if runtime.gpu is None else "a GPU"
+        raise UsageError(
+            f"{what}, which {place} does not do here: leave --device and --engine out, so that "
+            f"OpenVINO runs it on the CPU, or take {instead}"
+        )
+    if not cpu_has_vnni():
+        raise UsageError(f"{what}, and this CPU lacks avx512_vnni and avx_vnni: take {instead}")
 
 
 def load_program(model: Model, tower: Tower, runtime: RuntimeChoice) -> Program:

@@ -28,6 +28,7 @@ from .info import info
 from .lists import lists
 from .mine import mine
 from .plan import plan
+from .quantize import quantize
 from .search import search
 from .train import train
 from .verify import repair, verify
@@ -190,6 +191,12 @@ _register(
     convert,
     "rq convert ernie-checkpoint my-retriever --role dual-encoder\n"
     "rq index corpus.tsv --model my-retriever --index corpus.index",
+)
+_register(
+    "Set up",
+    quantize,
+    "rq quantize minilm corpus.jsonl --output minilm-int8\n"
+    "rq index corpus.jsonl --model minilm-int8 --index corpus.index",
 )
 _register("Set up", doctor, "rq doctor\nrq doctor --json")
 _register("Set up", demo, "rq demo")
