@@ -10,7 +10,7 @@ help:
 	@echo "make demo    build .venv, index the documentation of Python and search it"
 	@echo "make test    fast tests"
 	@echo "make check   formatting, lint, types, import rules, all tests: what CI runs"
-	@echo "make bench   the same work by its peers, in turn: docs/performance.md (an hour of idle cores)"
+	@echo "make bench   the same work by its peers, in turn: docs/performance.md (an hour and a half of idle cores)"
 	@echo "make crash-test  kill every command of the index everywhere: the figures of docs/reliability.md"
 	@echo "make lint    formatting, lint, types and import rules only"
 	@echo "make lock    resolve pyproject.toml again into requirements/*.lock (needs uv)"

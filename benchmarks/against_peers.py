@@ -31,7 +31,7 @@ import numpy as np
 import orjson
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers.models import minilm_folder, write_cross_encoder
+from peers.models import in_integers, minilm_folder, write_cross_encoder
 from peers.roofline import achieved
 from peers.sides import DEFAULT, OURS, PEERS, Side, choose_batch_size, latencies, rates, take_turns
 from peers.texts import SciFact, read_msmarco, read_scifact, spaced
@@ -47,6 +47,8 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "peers"
 PAGE = HERE.parent / "docs" / "performance.md"
 K, DEPTH = 10, 100
+MEASURED = 300
+"""Texts by which a side brings its model into integers."""
 INDEX = "scifact.index"
 
 
@@ -109,8 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "encode":
             command.add_argument(
                 "--quality",
-                action="store_true",
-                help="nDCG@10 of SciFact for each side too (15 minutes)",
+                nargs="*",
+                metavar="SIDE",
+                help="nDCG@10 of SciFact too, for these sides or for all (1 to 4 minutes each)",
             )
         if name in ("rerank", "search", "roofline"):
             command.add_argument(
@@ -126,18 +129,19 @@ def _parser() -> argparse.ArgumentParser:
 def encode(options: argparse.Namespace) -> dict[str, Any]:
     """Documents per second, and nDCG@10 of SciFact with the vectors of each side."""
     science = read_scifact(options.data / "scifact")
+    judged = options.sides if options.quality == [] else options.quality or []
     works = {
-        "scifact": (256, spaced(science.texts, 256)),
-        "msmarco": (128, spaced(read_msmarco(options.data / "msmarco"), 512)),
+        "scifact": (256, science.texts, 256),
+        "msmarco": (128, read_msmarco(options.data / "msmarco"), 512),
     }
     results: dict[str, Any] = {}
-    for name, (length, texts) in works.items():
+    for name, (length, all_texts, count) in works.items():
+        texts = spaced(all_texts, count)
         sides = [Side(each, options.peers) for each in options.sides]
+        sample = measured(name, all_texts, options.work)
+        opened = {"folder": str(minilm_folder()), "length": length, "texts": sample}
         first = {
-            each.name: each.ask(
-                "open_encoder", folder=str(minilm_folder()), backend=each.backend, length=length
-            )
-            for each in sides
+            each.name: each.ask("open_encoder", **opened, backend=each.backend) for each in sides
         }
         files = {"texts": write_texts(options.work / f"{name}.json", texts)}
         warm = {"texts": write_texts(options.work / f"{name}-warm.json", spaced(texts, 64))}
@@ -157,8 +161,8 @@ def encode(options: argparse.Namespace) -> dict[str, Any]:
         for side in sides:
             cosines = (vectors[side.name] * exact).sum(axis=1)
             results[name][side.name]["cosine"] = float(cosines.min())
-        if name == "scifact" and options.quality:
-            for side in sides:
+        for side in sides:
+            if name == "scifact" and side.name in judged:
                 results[name][side.name]["nDCG@10"] = retrieval_quality(side, science, options.work)
         for side in sides:
             side.end()
@@ -167,10 +171,13 @@ def encode(options: argparse.Namespace) -> dict[str, Any]:
 
 def query(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of one query to its vector."""
-    texts = spaced(list(read_scifact(options.data / "scifact").queries.values()), 200)
+    science = read_scifact(options.data / "scifact")
+    texts = spaced(list(science.queries.values()), 200)
+    sample = measured("scifact", science.texts, options.work)
+    opened = {"folder": str(minilm_folder()), "length": 256, "texts": sample}
     sides = [Side(each, options.peers) for each in options.sides]
     for side in sides:
-        side.ask("open_encoder", folder=str(minilm_folder()), backend=side.backend, length=256)
+        side.ask("open_encoder", **opened, backend=side.backend)
     files = {"texts": write_texts(options.work / "queries.json", texts)}
     for side in sides:
         side.ask("encode_queries", **files)
@@ -184,7 +191,7 @@ def rerank(options: argparse.Namespace) -> dict[str, Any]:
     """Pairs per second for lists of 100 passages, and how well the scores agree with fp32."""
     science = read_scifact(options.data / "scifact")
     model = options.reranker or write_cross_encoder(options.work / "cross-encoder")
-    length = folder_settings(model).pair_length
+    opened = of_reranker(model, measured("scifact", science.texts, options.work))
     asked = spaced(list(science.queries.values()), 4)
     lists = [
         [(text, each) for each in science.texts[n :: len(science.texts) // DEPTH][:DEPTH]]
@@ -192,7 +199,7 @@ def rerank(options: argparse.Namespace) -> dict[str, Any]:
     ]
     sides = [Side(each, options.peers) for each in options.sides]
     for side in sides:
-        side.ask("open_reranker", folder=str(model), backend=side.backend, length=length)
+        side.ask("open_reranker", **opened, backend=side.backend)
     files = {"pairs": write_texts(options.work / "pairs.json", lists)}
     warm = {"pairs": write_texts(options.work / "pairs-warm.json", [lists[0][:64]])}
     for side in sides:
@@ -221,29 +228,35 @@ def rerank(options: argparse.Namespace) -> dict[str, Any]:
 def search(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of a query through one stage and through two, over SciFact.
 
-    All search the same vectors, which our index holds, and encode queries themselves.
+    All search the same vectors, which our index holds, and encode queries themselves; but ours in
+    integers has an index of its own.
     """
     science = read_scifact(options.data / "scifact")
     model = options.reranker or write_cross_encoder(options.work / "cross-encoder")
-    length = folder_settings(model).pair_length
+    texts = measured("scifact", science.texts, options.work)
     queries = list(science.queries.values())
     corpus, vectors = write_corpus(science, options.work)
+    encoder = {"folder": str(minilm_folder()), "length": 256, "texts": texts}
+    second = of_reranker(model, texts)
     pairs = [[(queries[0], text) for text in spaced(science.texts, 64)]]
     warm = {"pairs": write_texts(options.work / "pairs-warm.json", pairs)}
     sides = [Side(each, options.peers) for each in options.sides]
     for side in sides:
         if side.is_ours:
-            opened = {"index": str(options.work / INDEX), "reranker": str(model)}
+            index = options.work / INDEX
+            if side.backend == "int8":
+                index = write_index(science, in_integers(minilm_folder(), Path(texts)), index)
+            opened = {"index": str(index), "reranker": str(model), "texts": texts}
             side.ask("open_search", **opened, backend=side.backend, depth=DEPTH)
         else:
-            side.ask("open_encoder", folder=str(minilm_folder()), backend=side.backend, length=256)
-            side.ask("open_reranker", folder=str(model), backend=side.backend, length=length)
+            side.ask("open_encoder", **encoder, backend=side.backend)
+            side.ask("open_reranker", **second, backend=side.backend)
             choose_batch_size(side, "score", warm)
             side.ask("open_search", vectors=vectors, corpus=corpus, depth=DEPTH)
     works = {}
     for stages, name, count in ((1, "one stage", 100), (2, "two stages", 3)):
-        texts = write_texts(options.work / f"search-{stages}.json", spaced(queries, count))
-        asked = {"texts": texts, "stages": stages, "k": K}
+        file = write_texts(options.work / f"search-{stages}.json", spaced(queries, count))
+        asked = {"texts": file, "stages": stages, "k": K}
         for side in sides:
             side.ask("search", **asked)
         rounds = take_turns(sides, "search", asked, options.rounds)
@@ -261,16 +274,32 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
 
 def write_corpus(science: SciFact, work: Path) -> tuple[str, str]:
     """Our index of SciFact, and beside it two files for others: ids with texts, and its vectors."""
-    index, vectors = work / INDEX, work / "vectors.npy"
-    if not index.exists():
-        ours = [sys.executable, "-m", "rocketrank"]
-        subprocess.run(
-            [*ours, "index", science.file, "--model", "minilm", "--index", index],
-            check=True,
-        )
+    index, vectors = write_index(science, "minilm", work / INDEX), work / "vectors.npy"
     shards = sorted((index / "segments" / "000001" / "vectors").iterdir())
     np.save(vectors, np.concatenate([np.load(shard) for shard in shards]))
     return write_texts(work / "corpus.json", [science.ids, science.texts]), str(vectors)
+
+
+def write_index(science: SciFact, model: str | Path, index: Path) -> Path:
+    """SciFact encoded by ``model``, once; its place, which has the name of a folder in it."""
+    if isinstance(model, Path):
+        index = index.with_name(f"{model.name}-{index.name}")
+    if not index.exists():
+        ours = [sys.executable, "-m", "rocketrank"]
+        subprocess.run(
+            [*ours, "index", science.file, "--model", model, "--index", index], check=True
+        )
+    return index
+
+
+def measured(name: str, texts: Sequence[str], work: Path) -> str:
+    """The file with the texts of a collection by which models are brought into integers."""
+    return write_texts(work / f"{name}-measured.json", spaced(texts[1:], MEASURED))
+
+
+def of_reranker(model: Path, texts: str) -> dict[str, Any]:
+    """What opens a re-ranker; ``texts`` is the file that :func:`measured` gives."""
+    return {"folder": str(model), "length": folder_settings(model).pair_length, "texts": texts}
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:

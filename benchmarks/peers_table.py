@@ -56,12 +56,12 @@ def _tables(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _table(work: str, unit: str, sides: Sides) -> Iterator[str]:
     ours = next(iter(sides))
     measure = next(each for each in MEASURES if each in sides[ours])
-    quality = next((each for each in QUALITIES if each in sides[ours]), None)
+    qualities = [each for each in QUALITIES if each in sides[ours]]
     late, batched, sized = (
         any(key in side for side in sides.values()) for key in ("p99", "batch_size", "peak_bytes")
     )
     heads = [work, unit, *(["p99"] if late else []), f"{ours} is faster by"]
-    heads += [*([QUALITIES[quality]] if quality else [])]
+    heads += [QUALITIES[each] for each in qualities]
     heads += [*(["batch"] if batched else []), *(["memory"] if sized else [])]
     yield "| " + " | ".join(heads) + " |"
     yield "|---" + "|---:" * (len(heads) - 1) + "|"
@@ -70,8 +70,7 @@ def _table(work: str, unit: str, sides: Sides) -> Iterator[str]:
         if late:
             cells.append(spread(side["p99"]))
         cells.append("" if name == ours else spread(ratios(sides, name, measure)))
-        if quality:
-            cells.append(f"{side[quality]:.4f}")
+        cells += [f"{side[each]:.4f}" if each in side else "" for each in qualities]
         if batched:
             cells.append(str(side["batch_size"] or ""))
         if sized:

@@ -1,5 +1,6 @@
 """The weights that both sides read: MiniLM, and a cross-encoder as large made from it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,14 +8,25 @@ import numpy as np
 import orjson
 from safetensors.numpy import load_file, save_file
 
+from rocketrank.data.records import Passage
 from rocketrank.durable import write_durably
 from rocketrank.model_config import read_json_object
 from rocketrank.models import open_model
+from rocketrank.quantize import quantize_model
 
 
 def minilm_folder() -> Path:
     """all-MiniLM-L6-v2 as sentence-transformers lays it out."""
     return open_model("minilm").path
+
+
+def in_integers(model: Path, texts: Path) -> Path:
+    """What rq quantize makes of a model and of the texts in a JSON file, beside that file."""
+    folder = texts.with_suffix(f".{model.name}.int8")
+    if not folder.exists():
+        passages = [Passage(str(n), text) for n, text in enumerate(json.loads(texts.read_text()))]
+        quantize_model(model, passages, folder)
+    return folder
 
 
 def write_cross_encoder(folder: Path) -> Path:

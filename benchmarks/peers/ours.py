@@ -4,11 +4,12 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from models import in_integers
 from worker import seconds, serve
 
 from rocketrank import SearchEngine, __version__
@@ -21,10 +22,11 @@ from rocketrank.retriever import DualEncoder
 class Ours:
     """Keeps what was opened last of each kind."""
 
-    def open_encoder(self, folder: str, backend: Precision, length: int) -> dict[str, Any]:
+    def open_encoder(self, folder: str, backend: str, length: int, texts: str) -> dict[str, Any]:
+        folder, precision = _as_asked(folder, backend, texts)
         model = open_model(folder, role="dual-encoder")
         settings = replace(model.settings, passage_length=length, query_length=length)
-        self._encoder = DualEncoder.load(replace(model, settings=settings), precision=backend)
+        self._encoder = DualEncoder.load(replace(model, settings=settings), precision=precision)
         return {"versions": _versions()}
 
     def encode(
@@ -41,10 +43,11 @@ class Ours:
         items = json.loads(Path(texts).read_text())
         return {"each": [seconds(lambda t=t: self._encoder.encode_queries([t])) for t in items]}
 
-    def open_reranker(self, folder: str, backend: Precision, length: int) -> dict[str, Any]:
+    def open_reranker(self, folder: str, backend: str, length: int, texts: str) -> dict[str, Any]:
+        folder, precision = _as_asked(folder, backend, texts)
         model = open_model(folder, role="cross-encoder")
         settings = replace(model.settings, pair_length=length)
-        self._reranker = CrossEncoder.load(replace(model, settings=settings), precision=backend)
+        self._reranker = CrossEncoder.load(replace(model, settings=settings), precision=precision)
         return {}
 
     def score(
@@ -58,11 +61,12 @@ class Ours:
         return {"seconds": taken, "count": sum(map(len, lists))}
 
     def open_search(
-        self, index: str, reranker: str, backend: Precision, depth: int
+        self, index: str, reranker: str, backend: str, depth: int, texts: str
     ) -> dict[str, Any]:
         self._depth = depth
+        reranker, precision = _as_asked(reranker, backend, texts)
         self._stages = {
-            stages: SearchEngine.open(index, reranker=second, precision=backend)
+            stages: SearchEngine.open(index, reranker=second, precision=precision)
             for stages, second in ((1, None), (2, reranker))
         }
         return {}
@@ -76,6 +80,13 @@ class Ours:
 
         queries = json.loads(Path(texts).read_text())
         return {"each": [seconds(lambda q=q: one(q)) for q in queries], "found": found}
+
+
+def _as_asked(folder: str, backend: str, texts: str) -> tuple[str, Precision]:
+    """The model and its precision: ``int8`` is a folder that rq quantize makes of ``texts``."""
+    if backend != "int8":
+        return folder, cast(Precision, backend)
+    return str(in_integers(Path(folder), Path(texts))), "auto"
 
 
 def _versions() -> dict[str, str]:

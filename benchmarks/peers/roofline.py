@@ -8,7 +8,7 @@ import numpy as np
 import openvino
 from openvino import opset13
 
-from rocketrank.inference import usable_cores
+from rocketrank.inference import choose_runtime, openvino_properties
 from rocketrank.models import open_model
 from rocketrank.reranker import CrossEncoder
 from rocketrank.retriever import DualEncoder
@@ -38,11 +38,7 @@ def matrix_product(precision: Literal["fp32", "bf16"]) -> tuple[Callable[[], obj
     random = np.random.default_rng(1)
     right = opset13.constant(random.normal(size=(_SIZE, _SIZE)).astype(np.float32))
     program = openvino.Model([opset13.matmul(left, right, False, True)], [left])
-    properties = {
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": usable_cores(),
-    }
+    properties = openvino_properties(choose_runtime(precision=precision, engine="openvino"))
     request = openvino.Core().compile_model(program, "CPU", properties).create_infer_request()
     values = random.normal(size=(_SIZE, _SIZE)).astype(np.float32)
     return lambda: request.infer([values], share_inputs=True, share_outputs=True), 2.0 * _SIZE**3

@@ -13,8 +13,8 @@ import numpy as np
 from rocketrank.inference import usable_cores
 
 HERE = Path(__file__).resolve().parent
-OURS = ("ours auto", "ours fp32")
-PEERS = ("torch fp32", "torch bf16", "onnx", "openvino")
+OURS = ("ours int8", "ours auto", "ours fp32")
+PEERS = ("torch fp32", "torch bf16", "onnx", "openvino", "openvino int8")
 DEFAULT = "torch fp32"
 """What sentence-transformers does unless told otherwise."""
 BATCH_SIZES = (8, 16, 32, 64)
@@ -30,7 +30,7 @@ class Side:
         scripts: tuple[str, str] = ("ours.py", "sentence_transformers_side.py"),
     ) -> None:
         self.name = name
-        self.is_ours = name in OURS
+        self.is_ours = name.startswith("ours ")
         self.backend = name.split()[-1]
         python = sys.executable if self.is_ours else str(peers)
         script = scripts[0 if self.is_ours else 1]
