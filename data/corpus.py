@@ -21,6 +21,7 @@ RocketQA files                               ids are line numbers from 0, going 
                                              the title ``-`` means none
 empty file                                   no passages; ``count`` tells
 file of no known format                      error that lists the formats
+folder, Markdown, HTML, text of no format    documents, one passage each (``documents`` has how)
 ===========================================  =======================================================
 """
 
@@ -30,7 +31,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError, UsageError
-from .lines import LineFile, check_paths, shown
+from .documents import DocumentFiles, Unread, is_document_name, is_text_name
+from .extraction import Extract
+from .lines import STANDARD_INPUT, LineFile, check_paths, collection_in, first_block, shown
 from .passage_formats import (
     CORPUS_FORMATS,
     FORMAT_SHAPES,
@@ -51,14 +54,16 @@ SAMPLE_LINES = 64
 
 
 class CorpusReader:
-    """The passages of one or more files (``-`` is standard input), read once and in order.
+    """The passages of files and folders (``-`` is standard input), read once and in order.
 
     ``format`` holds for every file; "auto" decides for each. A passage without text and title is a
     DataError, or is left out and counted when ``skip_empty``. Raises UsageError at once for a file
     that cannot be opened, and DataError (``file:line: expected …, found …``) while reading.
 
     ``formats`` maps the files begun so far to their formats, ``count`` is the number of passages
-    given, ``skipped_empty`` of those left out.
+    given, ``skipped_empty`` of those left out. ``unread`` lists files below folders, and documents,
+    that could not be read; ``extract`` is how the last passage's text was taken from its file,
+    None where it is a line's.
     """
 
     def __init__(
@@ -72,14 +77,18 @@ class CorpusReader:
             raise UsageError(f"paths must be a sequence of files; write [{str(paths)!r}]")
         if format != "auto" and format not in CORPUS_FORMATS:
             raise UsageError(f"format ({format}) must be one of auto, {', '.join(CORPUS_FORMATS)}")
-        check_paths(paths)
+        _check_paths(paths)
         self.skipped_empty = 0
         self.count = 0
+        self.extract: Extract | None = None
         self._format = format
         self._skip_empty = skip_empty
         self._formats: dict[str, CorpusFormat] = {}
-        self._files = [LineFile(path) for path in paths]
-        self._current: LineFile | None = None
+        self._files = [
+            DocumentFiles(path) if _holds_documents(path, format) else LineFile(path)
+            for path in paths
+        ]
+        self._location = ""
         self._row_ids = itertools.count()
         self._passages = self._read()
 
@@ -89,7 +98,19 @@ class CorpusReader:
     @property
     def location(self) -> str:
         """``file:line`` of the last passage given, "" before the first."""
-        return self._current.place if self._current else ""
+        return self._location
+
+    @property
+    def unread(self) -> list[Unread]:
+        """Files that could not be read, so far."""
+        return [
+            each for file in self._files if isinstance(file, DocumentFiles) for each in file.unread
+        ]
+
+    @property
+    def holds_documents(self) -> bool:
+        """Whether files or folders of documents are among those given."""
+        return any(isinstance(file, DocumentFiles) for file in self._files)
 
     @property
     def formats(self) -> Mapping[str, CorpusFormat]:
@@ -109,17 +130,37 @@ class CorpusReader:
 
     def _read(self) -> Iterator[Passage]:
         for file in self._files:
-            parse = self._prepare(file)
-            self._current = file
-            if parse is None:
+            if isinstance(file, DocumentFiles):
+                yield from self._documents(file)
+            else:
+                yield from self._lines(file)
+        if self.unread and not self.count:
+            path, reason = self.unread[0]
+            more = f" (and {len(self.unread) - 1:,} more could not be read)"
+            raise DataError(
+                f"{path}: expected a document that can be read, found {reason}"
+                f"{more if len(self.unread) > 1 else ''}: name files of text, Markdown or HTML"
+            )
+
+    def _documents(self, files: DocumentFiles) -> Iterator[Passage]:
+        for document in files:
+            self._location = files.location
+            self.extract = document.extract
+            self.count += 1
+            yield document.passage
+        self.extract = None
+
+    def _lines(self, file: LineFile) -> Iterator[Passage]:
+        parse = self._prepare(file)
+        self._location = file.place
+        for passage in file.parsed(parse) if parse else ():
+            text = passage.text
+            if (not text or text.isspace()) and not passage.title.strip():
+                self._drop(file, passage)
                 continue
-            for passage in file.parsed(parse):
-                text = passage.text
-                if (not text or text.isspace()) and not passage.title.strip():
-                    self._drop(file, passage)
-                    continue
-                self.count += 1
-                yield passage
+            self.count += 1
+            self._location = file.place
+            yield passage
 
     def _drop(self, file: LineFile, passage: Passage) -> None:
         if not self._skip_empty:
@@ -156,6 +197,34 @@ class CorpusReader:
         if is_rocketqa_header(sample[0]):
             file.skip()
         return rocketqa_parser(self._row_ids)
+
+
+def _check_paths(paths: Sequence[str | Path]) -> None:
+    """As ``check_paths``; a folder may be given, unless it is one that a collection comes in."""
+    folders = {str(path) for path in paths if Path(path).is_dir()}
+    check_paths(
+        path for path in paths if str(path) not in folders or collection_in(Path(path)) is not None
+    )
+
+
+def _holds_documents(path: str | Path, format: CorpusFormat | Literal["auto"]) -> bool:
+    """Whether what is at ``path`` is read as documents rather than as a file of passages."""
+    if str(path) == STANDARD_INPUT:
+        return False
+    if Path(path).is_dir():
+        return True
+    if format != "auto":
+        return False
+    return is_document_name(path) or (is_text_name(path) and not _is_collection(path))
+
+
+def _is_collection(path: str | Path) -> bool:
+    """Whether a text file begins like one of the formats of passages."""
+    beginning = first_block(path).decode("utf-8-sig", "replace")
+    lines = [line.removesuffix("\r") for line in beginning.split("\n", SAMPLE_LINES)[:SAMPLE_LINES]]
+    if not all(lines):
+        lines = lines[: lines.index("")]
+    return bool(lines) and detect_corpus_format(lines) is not None
 
 
 def _unknown_format(name: str, line: str) -> str:

@@ -240,10 +240,15 @@ def _size(path: Path) -> int | None:
     return status.st_size if S_ISREG(status.st_mode) else None
 
 
+def collection_in(directory: Path) -> Path | None:
+    """The corpus file of a collection as BEIR's come, where the folder holds one."""
+    return next((directory / name for name in _CORPUS_NAMES if (directory / name).is_file()), None)
+
+
 def _file_in(directory: Path) -> str:
-    for name in _CORPUS_NAMES:
-        if (directory / name).is_file():
-            return f"give {directory / name}"
+    corpus = collection_in(directory)
+    if corpus is not None:
+        return f"give {corpus}"
     try:
         names = sorted(entry.name for entry in directory.iterdir() if entry.is_file())
     except OSError:
