@@ -137,6 +137,13 @@ class DualEncoder:
             self.truncated_passages += outputs.truncated
         return outputs.values
 
+    def passage_tokens(self) -> "PassageTokens":
+        """How passages are split into tokens, for cutting long ones into chunks. Loads no program.
+
+        Raises RocketRankError for a model whose tokenizer cannot be read.
+        """
+        return PassageTokens(self.model)
+
     def _run(
         self,
         side: _Side,
@@ -157,10 +164,36 @@ class DualEncoder:
             return self._sides[tower]
 
     def _load_side(self, tower: Tower, program: Program | None) -> _Side:
-        settings = self.model.settings
-        length = settings.query_length if tower == "query" else settings.passage_length
-        tokenizer = Tokenizer.load(self.model.tower_path(tower), length=length)
+        tokenizer = _tokenizer(self.model, tower)
         return _Side(program or self._load(self.model, tower, self.runtime), tokenizer)
+
+
+class PassageTokens:
+    """How a dual encoder splits passages into tokens; ``length`` is how many it reads."""
+
+    def __init__(self, model: Model) -> None:
+        self._settings = model.settings
+        self._tokenizer = _tokenizer(model, "passage")
+        self.length = self._tokenizer.length
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """The characters (n, 2) of each token of ``text``; see :meth:`Tokenizer.spans`."""
+        return self._tokenizer.spans(text)
+
+    def room(self, title: str) -> int:
+        """How many tokens of a text are read beside ``title``, prefix and special tokens."""
+        beginning = self._settings.passage_prefix + title
+        if self._settings.title == "pair":
+            [taken] = self._tokenizer.encode_pairs([(beginning, "")])
+        else:
+            [taken] = self._tokenizer.encode([beginning])
+        return self.length - len(taken.ids)
+
+
+def _tokenizer(model: Model, tower: Tower) -> Tokenizer:
+    settings = model.settings
+    length = settings.query_length if tower == "query" else settings.passage_length
+    return Tokenizer.load(model.tower_path(tower), length=length)
 
 
 def _refuse_single_string(texts: Sequence[str]) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 import tokenizers
+from numpy.typing import NDArray
 
 from .errors import DataError, UsageError
 from .model_config import read_json_object
@@ -144,6 +146,19 @@ class Tokenizer:
                 f"{special} special tokens"
             )
         return self._encode([(self._prepared(a), self._prepared(b)) for a, b in pairs])
+
+    def spans(self, text: str) -> NDArray[np.int64]:
+        """The characters (n, 2) that each token of ``text`` was made of, special tokens left out.
+
+        What the tokenizer passes over is in none of them; several tokens may be of one character.
+        """
+        return np.array(self._encoding(text).offsets, dtype=np.int64).reshape(-1, 2)
+
+    def _encoding(self, text: str) -> tokenizers.Encoding:
+        try:
+            return self._backend.encode(text, add_special_tokens=False)
+        except TypeError:
+            return self._backend.encode(_without_lone_surrogates(text), add_special_tokens=False)
 
     def _prepared(self, text: str) -> str:
         text = text.strip()
