@@ -114,6 +114,7 @@ def build_index(
             segments=(finished,),
             created=now(),
             bm25=options.bm25,
+            chunking=options.chunking,
         )
         commit(directory, manifest)
         remove_unused(directory, manifest, finished="index")
@@ -165,9 +166,13 @@ def _replaced(directory: Path, *, overwrite: bool) -> Manifest | None:
     if manifest_is_lost(directory) and not overwrite:
         committed_manifest(directory)  # says so
     if manifest is not None and not overwrite:
+        cure = (
+            "bring it up to date with `rq update --insert --prune`"
+            if manifest.chunking
+            else "add to it with rq add"
+        )
         raise UsageError(
             f"{directory}: already holds an index of {manifest.count} passages made with "
-            f"{manifest.model.name}: add to it with rq add, name another folder, or replace it "
-            "with --overwrite"
+            f"{manifest.model.name}: {cure}, name another folder, or replace it with --overwrite"
         )
     return manifest

@@ -7,17 +7,22 @@ Repeating a change that was carried out does nothing.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.chunks import ChunkedCorpus
 from ..data.lines import shown
 from ..data.records import Passage
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .build import with_a_first_one
 from .commits import commit, commit_numbers, next_commit, remove_unused, snapshots
+from .documents import DocumentJudge
 from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader, fill_segment
 from .kinds import FLAT_UP_TO, choose, choose_added
 from .layout import SegmentFolder
@@ -48,7 +53,8 @@ class ChangeOptions:
     """``wait`` is how many seconds another writer may take before this one is refused.
 
     ``missing`` says what ids do that are not in the index: an error, or left out of a deletion
-    and added by an update. ``memory`` is how many bytes building a structure may take.
+    and added by an update. ``memory`` is how many bytes building a structure may take. ``prune``
+    deletes documents that an update is not given.
     """
 
     shard_size: int = 4096
@@ -57,6 +63,7 @@ class ChangeOptions:
     wait: float = 0
     missing: Literal["error", "allowed"] = "error"
     memory: int | None = None
+    prune: bool = False
 
 
 class ChangeReport(NamedTuple):
@@ -90,6 +97,9 @@ def add_passages(
 ) -> ChangeReport:
     """Adds the passages of ``corpus``; with ``update`` they replace those that have their ids.
 
+    In an index of documents ``corpus`` has their chunks, cut as the manifest says, and documents
+    are what is added and replaced (``documents.py``).
+
     A passage that is in the index word for word is left as it is. A replaced passage comes, where
     scores are equal, after all that were there before. Raises DataError for an id that another
     passage has, or with ``update`` no passage, and otherwise as ``build_index``.
@@ -99,7 +109,8 @@ def add_passages(
         before = stack.enter_context(writing(directory, options.wait))
         build = _build_options(before.manifest, options)
         check_encoder(directory, before.manifest, encoder)
-        judge = _Judge(before, update=update, insert=options.missing == "allowed")
+        judges = DocumentJudge if before.manifest.chunking else _Judge
+        judge = judges(before, update=update, insert=options.missing == "allowed")
         passages = with_a_first_one(corpus)
         segment = unfinished_segment(directory, before.manifest, ("add",))
         settings = settings_of("add", source := Encoded(encoder), build)
@@ -120,8 +131,15 @@ def add_passages(
                     StoredSegment(directory, finished, encoder.dim, build.vectors)
                 )
         manifest = before.manifest
+        unread = corpus.unread if isinstance(corpus, ChunkedCorpus) else ()
+        gone = judge.finish(prune=options.prune, unread=unread)
+        change = "update" if update else "add"
         if added:
-            manifest = _with_added(before, added, "update" if update else "add", build)
+            manifest = _with_added(before, added, gone, change, build)
+        elif any(map(len, gone)):
+            number = next_commit(directory, manifest)
+            manifest = _next(before, change, number, before.without(gone, number))
+        if manifest is not before.manifest:
             commit(directory, manifest)
         remove_unused(directory, manifest)
     return _report(
@@ -130,6 +148,7 @@ def add_passages(
         added=judge.added,
         replaced=judge.replaced,
         unchanged=judge.unchanged,
+        deleted=judge.dropped + judge.pruned,
         skipped_empty=corpus.skipped_empty,
         skipped_duplicates=reader.duplicates,
         resumed_from=resumed,
@@ -252,6 +271,8 @@ def _report(manifest: Manifest, started: float, **counts: int) -> ChangeReport:
 class _Judge:
     """Decides about each passage that is given, and counts."""
 
+    dropped = pruned = 0
+
     def __init__(self, before: Stored, *, update: bool, insert: bool) -> None:
         self._before = before
         self._update = update
@@ -281,14 +302,31 @@ class _Judge:
         self.replaced += 1
         return True
 
+    def finish(self, *, prune: bool, unread: Collection[str]) -> list[NDArray[np.int64]]:
+        """No passage is deleted but by its id."""
+        if prune:
+            raise UsageError(
+                "prune is for an index of documents, and this one has passages: name what is to be "
+                "deleted to rq delete"
+            )
+        return [np.empty(0, dtype=np.int64) for _ in self._before.segments]
+
 
 def _with_added(
-    before: Stored, added: StoredSegment, change: str, options: BuildOptions
+    before: Stored,
+    added: StoredSegment,
+    gone: Sequence[NDArray[np.int64]],
+    change: str,
+    options: BuildOptions,
 ) -> Manifest:
-    """The next commit, in which ``added`` replaces what has its ids and takes in small segments."""
+    """The next commit, in which ``added`` replaces what has its ids and takes in small segments.
+
+    Without the rows ``gone`` of each segment.
+    """
     directory, manifest = before.directory, before.manifest
     number = next_commit(directory, manifest)
     rows = before.rows_by_id(added.live_ids() if change == "update" else ())
+    rows = [np.union1d(*pair) for pair in zip(rows, gone, strict=True)]
     segments = before.without(rows, number)
     folded = _foldable(segments, added.segment)
     if not folded:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.chunking import Chunking
 from ..data.lines import shown
 from ..data.records import Passage
 from ..durable import make_folder, sha256_of
@@ -71,7 +72,8 @@ class BuildOptions:
     ``precision`` is a note on how the encoder computes, kept in the manifest; ``fields`` are the
     metadata that get columns to filter by, ``vectors`` how vectors are stored. ``wait`` is how many
     seconds another writer may take, ``memory`` how many bytes building the structure may take.
-    ``bm25`` makes postings too, to search by words.
+    ``bm25`` makes postings too, to search by words. ``chunking`` is how the corpus was cut from
+    documents, which the index remembers.
     """
 
     kind: str = "auto"
@@ -85,6 +87,7 @@ class BuildOptions:
     wait: float = 0
     memory: int | None = None
     bm25: bool = False
+    chunking: Chunking | None = None
 
 
 class VectorSource(Protocol):

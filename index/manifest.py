@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from ..data.chunking import Chunking
 from ..errors import DataError, RocketRankError
 from .vectors import VECTOR_TYPES, VectorType
 
@@ -19,9 +20,10 @@ FORMAT = "rocketrank index"
 FORMAT_VERSION = 2
 """What an index without postings is written as, and what its ledgers say."""
 _WITH_POSTINGS = 3
+_WITH_CHUNKS = 4
 """An older RocketRank reads format 2 and passes over what it does not know, so a change that it
-made would lose the postings without a word: an index that has them must be refused by it. One that
-has none is written as before, and any RocketRank may change it."""
+made would lose the postings, or how documents were cut, without a word: an index that has them must
+be refused by it. One that has none is written as before, and any RocketRank may change it."""
 _T = TypeVar("_T")
 
 
@@ -86,7 +88,8 @@ class Manifest:
     """A commit. ``change`` is the command that made it, ``kind`` the structure that was asked for.
 
     Commits from ``history_from`` on are kept for a while; ``fields`` are the metadata columns.
-    ``bm25`` says that each segment has postings, and that new ones get them.
+    ``bm25`` says that each segment has postings, and that new ones get them; ``chunking`` how the
+    documents that the passages are chunks of were cut.
     """
 
     commit: int
@@ -100,6 +103,7 @@ class Manifest:
     segments: tuple[Segment, ...]
     created: str
     bm25: bool = False
+    chunking: Chunking | None = None
 
     @property
     def count(self) -> int:
@@ -123,7 +127,10 @@ class NewerFormatError(DataError):
 def manifest_bytes(manifest: Manifest) -> bytes:
     """The manifest as it is written."""
     version = _WITH_POSTINGS if manifest.bm25 else FORMAT_VERSION
+    version = _WITH_CHUNKS if manifest.chunking else version
     content = {"format": FORMAT, "format_version": version, **asdict(manifest)}
+    if not manifest.chunking:
+        del content["chunking"]
     if not manifest.bm25:
         del content["bm25"]
         for segment in content["segments"]:
@@ -154,9 +161,9 @@ def read_manifest_file(path: Path) -> Manifest | None:
     version = content.get("format_version")
     if type(version) is not int or version < 1:
         raise _damaged(path, f"expected a number as format_version, found {version!r}")
-    if version > _WITH_POSTINGS:
+    if version > _WITH_CHUNKS:
         raise NewerFormatError(
-            f"{path}: written by format {version}, this RocketRank reads up to {_WITH_POSTINGS}: "
+            f"{path}: written by format {version}, this RocketRank reads up to {_WITH_CHUNKS}: "
             "upgrade rocketrank"
         )
     try:
@@ -213,6 +220,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         segments=tuple(_segment(each) for each in _dicts(content, "segments")),
         created=_field(content, "created", str),
         bm25=_field({"bm25": False, **content}, "bm25", bool),
+        chunking=_chunking(content),
     )
     for segment in manifest.segments:
         rows = sum(file.rows for file in segment.vectors)
@@ -231,6 +239,13 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
                 f"there, found {found} with {manifest.bm25}"
             )
     return manifest
+
+
+def _chunking(content: Mapping[str, Any]) -> Chunking | None:
+    if content.get("chunking") is None:
+        return None
+    numbers = _field(content, "chunking", dict)
+    return Chunking(_field(numbers, "limit", int), _field(numbers, "stride", int))
 
 
 def _segment(content: Mapping[str, Any]) -> Segment:

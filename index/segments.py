@@ -96,6 +96,17 @@ class StoredSegment:
         for rows in self._batches():
             yield from self.passages.ids(rows)
 
+    def live_matching(
+        self, condition: str, parameters: Sequence[Any]
+    ) -> Iterator[tuple[int, Passage]]:
+        """Rows and passages that meet an SQL condition over the columns of fields, not deleted."""
+        rows = self.passages.matching(condition, parameters)
+        if self.live is not None:
+            rows = rows[np.isin(rows, self.live.numbers)]
+        for start in range(0, len(rows), _AT_ONCE):
+            batch = rows[start : start + _AT_ONCE].tolist()
+            yield from zip(batch, self.passages.passages(batch), strict=True)
+
     def _batches(self) -> Iterator[list[int]]:
         rows = self.live_rows()
         for start in range(0, len(rows), _AT_ONCE):

@@ -69,6 +69,7 @@ def check_encoder(directory: Path, manifest: Manifest, encoder: PassageEncoder) 
 
 def settings_of(purpose: str, source: VectorSource, options: BuildOptions) -> dict[str, str]:
     """What must be the same for a run to go on with an unfinished segment."""
+    cut = options.chunking
     return {
         PURPOSE: purpose,
         "model": source.name,
@@ -79,6 +80,7 @@ def settings_of(purpose: str, source: VectorSource, options: BuildOptions) -> di
         "shard_size": str(options.shard_size),
         FIELDS: orjson.dumps(list(options.fields)).decode(),
         "format_version": str(FORMAT_VERSION),
+        **({"chunk": str(cut.limit), "stride": str(cut.stride)} if cut else {}),
     }
 
 

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from ..errors import UsageError
+from . import chunks, options
 from .index_model import ModelOptions, check_model_options, open_encoder
 from .show import in_words, noted
 from .store_shown import commit_line, undo_line
 
 if TYPE_CHECKING:
     from ..data.corpus import CorpusReader
-    from ..index import ChangeOptions, ChangeReport
+    from ..index import ChangeOptions, ChangeReport, Manifest
 
 
 def add(
@@ -63,6 +64,12 @@ def update(
     insert: Annotated[
         bool, typer.Option("--insert", help="Add passages whose ids are not in the index.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Delete documents of the index that are not in CORPUS any more."
+        ),
+    ] = False,
     model: options.MovedModel = None,
     format: options.CorpusFormat = "auto",
     skip_empty: options.SkipEmpty = False,
@@ -98,6 +105,7 @@ def update(
         threads=threads,
         wait=wait,
         missing="allowed" if insert else "error",
+        prune=prune,
     )
     _change(directory, reader, chosen, change, update=True)
 
@@ -112,21 +120,44 @@ def _change(
 ) -> None:
     from ..index import add_passages, committed_manifest
 
-    encoder = open_encoder(directory, committed_manifest(directory), model)
+    manifest = committed_manifest(directory)
+    _check_documents(directory, reader, manifest, prune=change.prune)
+    encoder = open_encoder(directory, manifest, model)
+    cut = chunks.cut(reader, encoder, manifest.chunking)
     report = add_passages(
-        directory, reader, encoder, change, update=update, progress=sys.stderr.isatty()
+        directory, cut, encoder, change, update=update, progress=sys.stderr.isatty()
     )
-    for line in _summary(report, encoder.truncated_passages):
+    for line in [*_summary(report, encoder.truncated_passages), *chunks.unread_lines(reader)]:
         print(line)
     print(commit_line(report.commit, report.passages, report.segments))
-    if report.added or report.replaced:
+    if report.added or report.replaced or report.deleted:
         print(undo_line(directory, report.commit))
+
+
+def _check_documents(
+    directory: Path, reader: "CorpusReader", manifest: "Manifest", *, prune: bool
+) -> None:
+    """UsageError where the index has passages and what is asked for is about documents."""
+    if manifest.chunking:
+        return
+    what = (
+        "--prune" if prune else "a folder or a file of documents" if reader.holds_documents else ""
+    )
+    if what:
+        raise UsageError(
+            f"{what} is for an index of documents, and {directory} holds passages that were not "
+            "cut from any: build an index with `rq index --chunk`"
+        )
 
 
 def _summary(report: "ChangeReport", truncated: int) -> list[str]:
     done = [
         f"{in_words(count, 'passage')} {what}"
-        for count, what in ((report.added, "added"), (report.replaced, "replaced"))
+        for count, what in (
+            (report.added, "added"),
+            (report.replaced, "replaced"),
+            (report.deleted, "deleted"),
+        )
         if count
     ]
     speed = f" in {report.seconds:.1f} s" if done else ""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from . import options
+from . import chunks, options
 from .show import in_words, noted, size_in_words
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def index(
             help="Metadata of the passages to filter searches by (rq search --where).",
         ),
     ] = None,
+    chunk: chunks.Chunk = None,
+    stride: chunks.Stride = None,
     vectors: options.Vectors = "float32",
     bm25: Annotated[
         bool,
@@ -57,12 +59,14 @@ def index(
 ) -> None:
     """Index a corpus.
 
-    Its passages are encoded with the model and stored, with their text, in DIR.
+    Its passages are encoded with the model and stored, with their text, in DIR. Folders, and files
+    of text, Markdown and HTML, are documents, which are cut into chunks.
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
     import sys
 
+    from ..data.chunks import DOCUMENT
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
     from ..inference import choose_runtime
@@ -75,6 +79,9 @@ def index(
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
+    chunking = chunks.chosen_chunking(reader, encoder, chunk, stride)
+    if chunking and DOCUMENT not in columns:
+        columns = (DOCUMENT, *columns)
     build = BuildOptions(
         kind=kind,
         shard_size=shard_size,
@@ -87,9 +94,14 @@ def index(
         wait=wait,
         memory=memory,
         bm25=bm25,
+        chunking=chunking,
     )
-    report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
-    for line in _summary(report, encoder.truncated_passages):
+    cut = chunks.cut(reader, encoder, chunking)
+    report = build_index(directory, cut, encoder, build, progress=sys.stderr.isatty())
+    documents = reader.count if chunking else None
+    for line in _summary(report, documents, encoder.truncated_passages):
+        print(line)
+    for line in chunks.unread_lines(reader):
         print(line)
     print(f'\nNow ask it:  rq search "…" --index {directory}')
 
@@ -107,11 +119,15 @@ def field_names(text: str | None) -> tuple[str, ...]:
     return names
 
 
-def _summary(report: "BuildReport", truncated: int) -> list[str]:
+def _summary(report: "BuildReport", documents: int | None, truncated: int) -> list[str]:
+    """``documents`` is how many the passages are chunks of, None where they are not."""
+    what = in_words(report.passages, "passage")
+    if documents is not None:
+        what = f"{in_words(report.passages, 'chunk')} of {in_words(documents, 'document')}"
     encoded = report.passages - report.resumed_from
     speed = f", {encoded / report.seconds:,.0f} a second" if encoded else ""
     lines = [
-        f"{in_words(report.passages, 'passage')} in {report.seconds:.1f} s{speed}, "
+        f"{what} in {report.seconds:.1f} s{speed}, "
         f"{size_in_words(report.bytes_on_disk)} on the disk",
         f"structure {report.factory}: {report.reason}",
     ]

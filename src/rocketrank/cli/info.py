@@ -1,5 +1,6 @@
 """``rq info``: what an index holds."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def _facts(directory: Path, manifest: "Manifest") -> dict[str, Any]:
         "precision": manifest.model.precision,
         "kind": manifest.kind,
         "bm25": manifest.bm25,
+        "chunking": None if manifest.chunking is None else asdict(manifest.chunking),
         "segments": [
             {
                 "number": segment.number,
@@ -80,6 +82,7 @@ def _print(directory: Path, facts: dict[str, Any]) -> None:
         "width": f"{facts['width']} numbers a vector, stored as {facts['vectors']}",
         "structure": _structures(facts["segments"]),
         "words": "postings for BM25" if facts["bm25"] else "no postings for BM25",
+        "documents": _documents(facts["chunking"]),
         "size": f"{size_in_words(sum(parts.values()))} ({sizes})",
         "folder": f"{size_in_words(facts['bytes_of_folder'])} with all commits that are kept",
         "commit": f"{facts['commit']} ({facts['change']}), {local_time(facts['committed'])}",
@@ -90,6 +93,12 @@ def _print(directory: Path, facts: dict[str, Any]) -> None:
     hint = compacting_hint(directory, facts["passages"], facts["deleted"], len(facts["segments"]))
     if hint:
         print(f"\n{hint}")
+
+
+def _documents(chunking: dict[str, int] | None) -> str:
+    if chunking is None:
+        return "passages are as they were given"
+    return f"cut into chunks of {chunking['limit']} tokens, one begun every {chunking['stride']}"
 
 
 def _structures(segments: list[dict[str, Any]]) -> str:
