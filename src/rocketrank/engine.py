@@ -17,8 +17,10 @@ from .errors import RocketRankError, UsageError
 from .search_options import (
     FirstStage,
     Fuse,
+    Group,
     check_first_stage,
     check_fuse,
+    check_group,
     check_queries,
     check_rerank_ms,
     check_search_options,
@@ -29,9 +31,11 @@ from .stages import (
     Request,
     Reranker,
     Retriever,
+    best_of_documents,
     rerank,
     rerank_in_time,
     retrieve,
+    retrieve_documents,
 )
 
 if TYPE_CHECKING:
@@ -161,6 +165,7 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        group: Group | None = None,
         rerank_ms: float | None = None,
     ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
@@ -182,6 +187,10 @@ class SearchEngine:
         ``year >= 2020 and source = 'nyt'``: only passages that meet it are found, and ``k`` of
         them where there are so many.
 
+        ``group`` ``document`` gives documents instead of their chunks: a hit is the best chunk of
+        its document under the document's id, and ``start`` and ``end`` in its metadata say where
+        the chunk lies. As many chunks are looked for as ``k`` documents take.
+
         ``rerank_ms`` bounds the second stage in milliseconds a query: of the ``rerank_depth`` it
         scores as many, best first, as there is time for, and ``k`` in any case. What is found then
         depends on the machine's load.
@@ -193,6 +202,7 @@ class SearchEngine:
             fuse=fuse,
             where=where,
             first_stage=first_stage,
+            group=group,
             rerank_ms=rerank_ms,
         )[0]
 
@@ -205,6 +215,7 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        group: Group | None = None,
         rerank_ms: float | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
@@ -217,6 +228,7 @@ class SearchEngine:
                 fuse=fuse,
                 where=where,
                 first_stage=first_stage,
+                group=group,
                 rerank_ms=rerank_ms,
                 progress=progress,
             )
@@ -231,12 +243,14 @@ class SearchEngine:
         fuse: Fuse | None = None,
         where: str | None = None,
         first_stage: FirstStage = "dense",
+        group: Group | None = None,
         rerank_ms: float | None = None,
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
         k, rerank_depth = check_search_options(k, rerank_depth)
         weight = self.fusion_weight(fuse) or 0.0
+        check_group(group)
         check_rerank_ms(rerank_ms)
         if rerank_ms is not None and self.reranker is None:
             raise UsageError(
@@ -248,9 +262,8 @@ class SearchEngine:
         index.check_where(where)
         check_first_stage(first_stage, fuse, has_words=index.has_words)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
-        return self._results(
-            queries, Request(index, k, depth, weight, where, first_stage, rerank_ms), progress
-        )
+        request = Request(index, k, depth, weight, where, first_stage, rerank_ms, group)
+        return self._results(queries, request, progress)
 
     def _results(
         self, queries: Sequence[str], request: Request, progress: bool
@@ -260,7 +273,8 @@ class SearchEngine:
         with tqdm(total=len(queries), desc="queries", disable=not progress) as bar:
             encodes = request.first_stage != "bm25"
             for texts, vectors in self._encoded(queries, step, encodes=encodes):
-                found = retrieve(request, texts, vectors)
+                search = retrieve_documents if request.group else retrieve
+                found = search(request, texts, vectors)
                 if self.reranker and request.rerank_ms is None:
                     found = rerank(self.reranker, texts, found, request.weight)
                 elif self.reranker:
@@ -269,7 +283,7 @@ class SearchEngine:
                         for text, hits in zip(texts, found, strict=True)
                     ]
                 for hits in found:
-                    best = hits[: request.k]
+                    best = (best_of_documents(hits) if request.group else hits)[: request.k]
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(best, start=1)]
                 bar.update(len(texts))
 

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.chunks import document_of
 from .data.records import Passage, Query, RunEntry
 from .data.runs import column_lines
 from .durable import explained_write, replacing
 from .engine import SearchEngine
 from .errors import UsageError
 from .eval.fusion import fused_scores
-from .search_options import FirstStage
+from .search_options import FirstStage, Group
 from .stages import Hit, Reranker
 
 STAGE_ONE = "stage one"
@@ -63,14 +64,16 @@ def write_stage_runs(
     depths: Sequence[int],
     weight: float = 0.0,
     first_stage: FirstStage = "dense",
+    group: Group | None = None,
     progress: bool = False,
 ) -> list[StageRun]:
     """Search every query ``k`` deep and write a run for each of ``depths`` into ``folder``.
 
     A pair is scored once, whatever the depths. A list's first ``depth`` passages are in the order
     of ``reranker + weight * retriever``; those below follow in stage one's order, with scores that
-    go down from the lowest above them, so that recall far down is not cut off. The files appear
-    together when all queries are answered. Raises RocketRankError.
+    go down from the lowest above them, so that recall far down is not cut off. With ``group``
+    ``document`` the runs rank documents, each by its best chunk, out of the ``k`` chunks found.
+    The files appear together when all queries are answered. Raises RocketRankError.
     """
     depths = check_depths(depths, k, reranks=engine.reranker is not None)
     first = SearchEngine(engine.index, engine.retriever)
@@ -93,7 +96,10 @@ def write_stage_runs(
                     _score_more(engine.reranker, part, found, scores, depth)
                     seconds[number:] += time.perf_counter() - began
                 for query, hits, logits in zip(part, found, scores, strict=True):
-                    entries = _entries(query.id, _ordered(hits, logits, weight))
+                    ranked = _ordered(hits, logits, weight)
+                    if group:
+                        ranked = _documents(hits, ranked)
+                    entries = _entries(query.id, ranked)
                     files[number].writelines(column_lines(entries, "trec", "rocketrank"))
     milliseconds = (seconds * 1000 / max(1, len(queries))).tolist()
     return list(map(StageRun, names, depths, paths, milliseconds))
@@ -133,6 +139,15 @@ def _score_more(
     logits = iter(reranker.score(pairs).tolist() if pairs else [])
     for hits, own in zip(found, scores, strict=True):
         own += islice(logits, len(hits[len(own) : depth]))
+
+
+def _documents(hits: Sequence[Hit], ranked: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Documents with the score of their best chunk, in the order of these."""
+    documents = {hit.id: document_of(hit.id, hit.metadata) for hit in hits}
+    best: dict[str, float] = {}
+    for passage_id, score in ranked:
+        best.setdefault(documents[passage_id], score)
+    return list(best.items())
 
 
 def _ordered(

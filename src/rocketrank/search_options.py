@@ -11,6 +11,8 @@ DEFAULT_RERANK_DEPTH = 100
 
 FirstStage = Literal["dense", "bm25", "hybrid"]
 FIRST_STAGES: tuple[FirstStage, ...] = get_args(FirstStage)
+# What hits are: passages, or the documents that passages are chunks of.
+Group = Literal["document"]
 # A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
 Fuse = float | Literal["auto"]
 
@@ -30,6 +32,12 @@ def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:
     if rerank_depth < k:
         raise UsageError(f"rerank_depth ({rerank_depth}) must be at least k ({k})")
     return k, rerank_depth
+
+
+def check_group(group: Group | None) -> None:
+    """Raises UsageError unless ``group`` is None or "document"."""
+    if group not in (None, *get_args(Group)):
+        raise UsageError(f"group ({group!r}) must be document, or left out")
 
 
 def check_fuse(fuse: Fuse | None) -> None:

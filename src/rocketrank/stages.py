@@ -7,12 +7,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.chunks import document_of
 from .data.records import Passage
-from .search_options import FirstStage
+from .search_options import FirstStage, Group
 
 _RANK_CONSTANT = 60
 _PORTION = 8
 """Pairs that are scored between two looks at the clock."""
+_DEEPER = 4
+"""How many times as many chunks are looked for where they are of too few documents."""
 _FUSED_AT_LEAST = 100
 """Passages that each of two lists has before they are fused."""
 
@@ -78,6 +81,7 @@ class Request(NamedTuple):
     where: str | None
     first_stage: FirstStage
     rerank_ms: float | None
+    group: Group | None
 
 
 def retrieve(
@@ -112,6 +116,37 @@ def retrieve(
             ]
         )
     return found
+
+
+def retrieve_documents(
+    request: Request, texts: Sequence[str], vectors: NDArray[np.float32] | None
+) -> list[list[Hit]]:
+    """Stage one, so deep that each query's hits are chunks of ``request.k`` documents at least.
+
+    Fewer where the index has fewer.
+    """
+    depth, most = request.depth, len(request.opened)
+    while True:
+        found = retrieve(request._replace(depth=min(depth, most)), texts, vectors)
+        if depth >= most or all(
+            len(hits) < depth or len({_document(hit) for hit in hits}) >= request.k
+            for hits in found
+        ):
+            return found
+        depth *= _DEEPER
+
+
+def best_of_documents(hits: Sequence[Hit]) -> list[Hit]:
+    """The best chunk of each document, in the order of the hits, under the document's id."""
+    best: dict[str, Hit] = {}
+    for hit in hits:
+        document = _document(hit)
+        best.setdefault(document, hit._replace(id=document))
+    return list(best.values())
+
+
+def _document(hit: Hit) -> str:
+    return document_of(hit.id, hit.metadata)
 
 
 def fused_by_rank(
@@ -167,8 +202,8 @@ def rerank(
 def rerank_in_time(reranker: Reranker, query: str, hits: list[Hit], request: Request) -> list[Hit]:
     """Stage two of one query over as many of its first hits as ``request.rerank_ms`` has time for.
 
-    At least ``request.k`` are scored. A portion is begun when there is time for one more like the
-    last, so that the time is kept and not met by chance.
+    At least ``request.k`` are scored, or chunks of so many documents. A portion is begun when there
+    is time for one more like the last, so that the time is kept and not met by chance.
     """
     started = time.perf_counter()
     allowed = (request.rerank_ms or 0) / 1000
@@ -178,6 +213,7 @@ def rerank_in_time(reranker: Reranker, query: str, hits: list[Hit], request: Req
         portion = hits[len(done) : len(done) + _PORTION]
         done += rerank(reranker, [query], [portion], request.weight)[0]
         now = time.perf_counter()
-        if len(done) >= request.k and now - started + (now - begun) > allowed:
+        units = {_document(hit) for hit in done} if request.group else done
+        if len(units) >= request.k and now - started + (now - begun) > allowed:
             break
     return sorted(done, key=lambda hit: -hit.score)

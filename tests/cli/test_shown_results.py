@@ -1,6 +1,7 @@
 """How results look on a terminal, by example."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,6 +24,7 @@ class Hit(NamedTuple):
     score: float
     title: str
     text: str
+    metadata: Mapping[str, Any] = {}
 
 
 def test_a_hit_is_a_heading_and_its_passage() -> None:
@@ -33,6 +35,12 @@ def test_a_hit_is_a_heading_and_its_passage() -> None:
 def test_a_hit_without_title_is_headed_by_its_id() -> None:
     lines = hit_lines([Hit(1, "p7", -1.5, "", "Found.")], "x", PLAIN)
     assert list(lines) == ["1  -1.5000  p7", "            Found."]
+
+
+def test_a_document_is_shown_with_the_place_of_its_best_chunk() -> None:
+    chunk = {"document": "docs/a.md", "start": 120, "end": 800}
+    lines = hit_lines([Hit(1, "docs/a.md", 0.5, "", "Found.", chunk)], "x", PLAIN)
+    assert next(iter(lines)) == "1  0.5000  docs/a.md#120-800"
 
 
 def test_ranks_and_scores_of_different_lengths_stand_in_columns() -> None:

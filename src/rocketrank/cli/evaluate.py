@@ -13,7 +13,7 @@ from . import options
 
 if TYPE_CHECKING:
     from ..inference import EngineName, Precision
-    from ..search_options import FirstStage
+    from ..search_options import FirstStage, Group
 
 OUTPUTS = (".json", ".tsv", ".md", ".tex", ".html")
 
@@ -26,6 +26,7 @@ class Searched:
     model: str | None
     reranker: str | None
     first_stage: "FirstStage"
+    group: "Group | None"
     k: int
     rerank_depth: int | None
     sweep_depth: str | None
@@ -162,6 +163,7 @@ def evaluate(
         ),
     ] = None,
     first_stage: options.FirstStage = "dense",
+    group: options.Group = None,
     rerank_depth: Annotated[
         int | None,
         typer.Option(
@@ -238,6 +240,7 @@ def evaluate(
         "--runs": keep_runs,
         "--k": k,
         "--first-stage": None if first_stage == "dense" else first_stage,
+        "--group": group,
         "--threads": threads,
         "--device": None if device == "cpu" else device,
         "--precision": None if precision == "auto" else precision,
@@ -249,6 +252,7 @@ def evaluate(
             model=model,
             reranker=reranker,
             first_stage=first_stage,
+            group=group,
             k=1000 if k is None else k,
             rerank_depth=rerank_depth,
             sweep_depth=sweep_depth,

@@ -223,6 +223,7 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
             depths=depths,
             weight=weight,
             first_stage=searched.first_stage,
+            group=searched.group,
             progress=sys.stderr.isatty(),
         )
         # a list that was fused or re-ranked stands in the order of its ranks

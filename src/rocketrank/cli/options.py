@@ -103,6 +103,14 @@ IndexFloat16 = Annotated[
         "--index-float16", help="Keep the vectors of a flat index on the GPU in half the bytes."
     ),
 ]
+Group = Annotated[
+    Literal["document"] | None,
+    typer.Option(
+        "--group",
+        help="Return documents instead of their chunks, each with its best chunk.",
+        show_default="no grouping",
+    ),
+]
 FirstStage = Annotated[
     Literal["dense", "bm25", "hybrid"],
     typer.Option(

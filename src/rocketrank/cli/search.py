@@ -55,6 +55,7 @@ def search(
             "fields are those of rq index --fields.",
         ),
     ] = None,
+    group: options.Group = None,
     first_stage: options.FirstStage = "dense",
     effort: options.Effort = 1.0,
     refine: options.Refine = None,
@@ -159,6 +160,7 @@ def search(
                 fuse=weight,
                 where=where,
                 first_stage=first_stage,
+                group=group,
                 rerank_ms=rerank_ms,
             )
             if query is None:
@@ -173,6 +175,7 @@ def search(
                 fuse=weight,
                 where=where,
                 first_stage=first_stage,
+                group=group,
                 rerank_ms=rerank_ms,
                 progress=sys.stderr.isatty(),
             )

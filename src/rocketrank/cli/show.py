@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..text_width import cut, printable, width_of
@@ -32,6 +32,8 @@ class ShownHit(Protocol):
     def title(self) -> str: ...
     @property
     def text(self) -> str: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
 
 
 class Style(NamedTuple):
@@ -89,13 +91,20 @@ def hit_lines(hits: Sequence[ShownHit], query: str, style: Style) -> Iterable[st
     indent = " " * (ranks + scores + 4)
     for hit in hits:
         room = style.width - len(indent)
-        name = cut(printable(hit.id), room // 2)
+        name = cut(printable(_place(hit)), room // 2)
         title = cut(printable(hit.title), room - width_of(name) - 2) if hit.title else ""
         shown_name = f"{DIM}{name}{RESET}" if style.colour else name
         heading = f"{emphasise(title, pattern, style)}  {shown_name}" if title else shown_name
         yield f"{hit.rank:>{ranks}}  {hit.score:>{scores}.4f}  {heading}"
         for line in _two_lines(snippet(hit.text, pattern, 2 * room - 10), room):
             yield indent + emphasise(line, pattern, style)
+
+
+def _place(hit: ShownHit) -> str:
+    """The passage's id; of a document also where its best chunk lies."""
+    start, end = hit.metadata.get("start"), hit.metadata.get("end")
+    whole = hit.metadata.get("document") == hit.id
+    return f"{hit.id}#{start}-{end}" if whole and start is not None else hit.id
 
 
 def _two_lines(text: str, width: int) -> list[str]:
