@@ -60,6 +60,13 @@ def chosen_chunking(
     return chunking
 
 
+def with_document(fields: tuple[str, ...], chunking: "Chunking | None") -> tuple[str, ...]:
+    """The fields of an index, in which chunks can be found by their document."""
+    from ..data.chunks import DOCUMENT
+
+    return fields if chunking is None or DOCUMENT in fields else (DOCUMENT, *fields)
+
+
 def cut(reader: "CorpusReader", encoder: "DualEncoder", chunking: "Chunking | None") -> "Corpus":
     """The corpus as it is indexed: ``reader`` itself, or its chunks."""
     from ..data.chunks import ChunkedCorpus

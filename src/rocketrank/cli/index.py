@@ -66,7 +66,6 @@ def index(
     """
     import sys
 
-    from ..data.chunks import DOCUMENT
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
     from ..inference import choose_runtime
@@ -80,8 +79,6 @@ def index(
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
     chunking = chunks.chosen_chunking(reader, encoder, chunk, stride)
-    if chunking and DOCUMENT not in columns:
-        columns = (DOCUMENT, *columns)
     build = BuildOptions(
         kind=kind,
         shard_size=shard_size,
@@ -90,7 +87,7 @@ def index(
         threads=threads,
         precision=runtime.precision,
         vectors=vectors,
-        fields=columns,
+        fields=chunks.with_document(columns, chunking),
         wait=wait,
         memory=memory,
         bm25=bm25,

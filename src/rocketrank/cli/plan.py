@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..text_width import padded, printable, width_of
-from . import options
+from . import chunks, options
 from .index import field_names
 from .show import in_words, size_in_words
 
@@ -36,6 +36,8 @@ def plan(
             "--fields", metavar="NAME,NAME…", help="Metadata to filter by, as for rq index."
         ),
     ] = None,
+    chunk: chunks.Chunk = None,
+    stride: chunks.Stride = None,
     bm25: Annotated[
         bool, typer.Option("--bm25", help="Plan postings too, to search by words.")
     ] = False,
@@ -85,6 +87,8 @@ def plan(
     reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
     encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
 
+    chunking = chunks.chosen_chunking(reader, encoder, chunk, stride)
+
     from ..index import BuildOptions
     from ..index.plan import PlanOptions
     from ..index.planning import plan_index
@@ -95,18 +99,22 @@ def plan(
         threads=threads,
         precision=runtime.precision,
         vectors=vectors,
-        fields=columns,
+        fields=chunks.with_document(columns, chunking),
         memory=memory,
         bm25=bm25,
+        chunking=chunking,
     )
     planned = PlanOptions(build=build, disk=disk, sample=sample)
-    found = plan_index(reader, encoder, planned, progress=sys.stderr.isatty())
+    cut = chunks.cut(reader, encoder, chunking)
+    found = plan_index(cut, encoder, planned, progress=sys.stderr.isatty())
     asked = _Asked(
         corpus=list(corpus),
         model=model,
         given={
             "--vectors": None if vectors == "float32" else vectors,
             "--fields": fields,
+            "--chunk": chunk,
+            "--stride": stride,
             "--bm25": bm25,
             "--memory": None if memory is None else _as_given(memory),
             "--format": None if format == "auto" else format,
