@@ -8,6 +8,13 @@ from .answer_judging import (
     with_answers,
 )
 from .answers import AnswerMatch, AnswerMatcher, has_answer
+from .calibration import (
+    CalibrationFigures,
+    PlattScaling,
+    cross_validated,
+    fit_platt,
+    probabilities,
+)
 from .changed_queries import changed_queries_text
 from .comparison import compare
 from .conditions import (
@@ -59,6 +66,7 @@ __all__ = [
     "AnswerMatch",
     "AnswerMatcher",
     "AnswerOptions",
+    "CalibrationFigures",
     "Comparison",
     "Conditions",
     "CostPoint",
@@ -69,6 +77,7 @@ __all__ = [
     "FusionChoice",
     "JudgeOptions",
     "Ordering",
+    "PlattScaling",
     "RunResult",
     "TopHit",
     "bootstrap_interval",
@@ -77,12 +86,14 @@ __all__ = [
     "check_alike",
     "compare",
     "conditions_of",
+    "cross_validated",
     "crossed_bootstrap_interval",
     "describe_findings",
     "describe_judgements",
     "difference_between",
     "evaluate",
     "expand_measures",
+    "fit_platt",
     "fused_scores",
     "has_answer",
     "holm",
@@ -97,6 +108,7 @@ __all__ = [
     "mean",
     "paired_differences",
     "paired_t_test",
+    "probabilities",
     "randomisation_test",
     "read_document",
     "read_per_query_tsv",
