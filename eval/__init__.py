@@ -10,9 +10,11 @@ from .answer_judging import (
 from .answers import AnswerMatch, AnswerMatcher, has_answer
 from .calibration import (
     CalibrationFigures,
+    Candidates,
     PlattScaling,
     cross_validated,
     fit_platt,
+    judged_candidates,
     probabilities,
 )
 from .changed_queries import changed_queries_text
@@ -67,6 +69,7 @@ __all__ = [
     "AnswerMatcher",
     "AnswerOptions",
     "CalibrationFigures",
+    "Candidates",
     "Comparison",
     "Conditions",
     "CostPoint",
@@ -101,6 +104,7 @@ __all__ = [
     "judge_answers",
     "judge_run",
     "judge_run_by_answers",
+    "judged_candidates",
     "judgements_digest",
     "latex_table",
     "load_qrels",

@@ -5,6 +5,7 @@ stable Newton iteration of H.-T. Lin, C.-J. Lin and R. C. Weng, "A note on Platt
 outputs for support vector machines" (Machine Learning 68, 2007).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,30 @@ class CalibrationFigures(NamedTuple):
     brier: float
     base_log_loss: float
     base_brier: float
+
+
+class Candidates(NamedTuple):
+    """What a curve is fitted to: scores, labels (1 is relevant) and query ids, (n,) each."""
+
+    scores: list[float]
+    labels: list[int]
+    queries: list[str]
+
+
+def judged_candidates(
+    scores: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
+) -> Candidates:
+    """Every scored passage of every judged query; one without a judgement is not relevant.
+
+    Both map query id → passage id → a number; a grade above 0 is relevant.
+    """
+    found = Candidates([], [], [])
+    for query_id, grades in qrels.items():
+        for passage_id, score in scores.get(query_id, {}).items():
+            found.scores.append(score)
+            found.labels.append(int(grades.get(passage_id, 0) > 0))
+            found.queries.append(query_id)
+    return found
 
 
 def fit_platt(scores: ArrayLike, labels: ArrayLike) -> PlattScaling:
