@@ -155,6 +155,16 @@ def test_what_was_saved_is_what_auto_takes(own_eval: Run, dev: Dev, reranker: Pa
         )
 
 
+def test_what_was_chosen_on_another_first_stage_is_shown_with_it_and_not_to_be_kept(
+    own_eval: Run, dev: Dev, reranker: Path
+) -> None:
+    hybrid = given(dev, "--reranker", reranker, "--first-stage", "hybrid", "--tune-fusion")
+    done = own_eval(*hybrid)
+    assert done.code == 0, done.err
+    assert "--first-stage hybrid" in done.out
+    assert "--save" not in done.out
+
+
 def test_the_curve_is_fitted_to_the_fused_scores_of_the_depth(
     own_eval: Run, dev: Dev, reranker: Path
 ) -> None:

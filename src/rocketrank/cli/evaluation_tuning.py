@@ -232,7 +232,7 @@ def _print(chosen: _Chosen, searched: Searched, *, saved: bool) -> None:
         _print_fitted(chosen.fitted)
     if chosen.tuned or saved:
         print(f"Use it with: {_command(chosen, searched, saved=saved)}")
-    if not saved:
+    if not saved and searched.first_stage == "dense":
         print("Keep it in the model's rocketrank.json with --save.")
 
 
@@ -242,6 +242,8 @@ def _command(chosen: _Chosen, searched: Searched, *, saved: bool) -> str:
     if chosen.depth is not None:
         words += [f"--reranker {searched.reranker}", f"--rerank-depth {chosen.depth}"]
         words += [f"--k {chosen.depth}"] if chosen.depth < 10 else []
+    if searched.first_stage != "dense":
+        words += [f"--first-stage {searched.first_stage}"]
     if chosen.weight:
         words += [f"--fuse {'auto' if saved and chosen.tuned else repr(chosen.weight)}"]
     if saved and chosen.fitted:
