@@ -8,6 +8,15 @@ from .answer_judging import (
     with_answers,
 )
 from .answers import AnswerMatch, AnswerMatcher, has_answer
+from .calibration import (
+    CalibrationFigures,
+    Candidates,
+    PlattScaling,
+    cross_validated,
+    fit_platt,
+    judged_candidates,
+    probabilities,
+)
 from .changed_queries import changed_queries_text
 from .comparison import compare
 from .conditions import (
@@ -59,6 +68,8 @@ __all__ = [
     "AnswerMatch",
     "AnswerMatcher",
     "AnswerOptions",
+    "CalibrationFigures",
+    "Candidates",
     "Comparison",
     "Conditions",
     "CostPoint",
@@ -69,6 +80,7 @@ __all__ = [
     "FusionChoice",
     "JudgeOptions",
     "Ordering",
+    "PlattScaling",
     "RunResult",
     "TopHit",
     "bootstrap_interval",
@@ -77,12 +89,14 @@ __all__ = [
     "check_alike",
     "compare",
     "conditions_of",
+    "cross_validated",
     "crossed_bootstrap_interval",
     "describe_findings",
     "describe_judgements",
     "difference_between",
     "evaluate",
     "expand_measures",
+    "fit_platt",
     "fused_scores",
     "has_answer",
     "holm",
@@ -90,6 +104,7 @@ __all__ = [
     "judge_answers",
     "judge_run",
     "judge_run_by_answers",
+    "judged_candidates",
     "judgements_digest",
     "latex_table",
     "load_qrels",
@@ -97,6 +112,7 @@ __all__ = [
     "mean",
     "paired_differences",
     "paired_t_test",
+    "probabilities",
     "randomisation_test",
     "read_document",
     "read_per_query_tsv",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rocketrank.errors import DataError, UsageError
+from rocketrank.model_settings import Calibration
 from rocketrank.models import (
     ModelSettings,
     max_length,
@@ -20,6 +21,7 @@ from rocketrank.models import (
 from .model_folders import BERT, DUAL, write_json, write_model, write_tower
 
 CLASSIFIER = {**BERT, "architectures": ["BertForSequenceClassification"]}
+CURVE = {"slope": 2.0, "intercept": -1}
 MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 CLS = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
 
@@ -86,6 +88,12 @@ def test_a_written_rocketrank_json_is_read_back_as_it_was(tmp_path: Path) -> Non
         passage_length=st.integers(3, 64),
         query_prefix=st.text(st.characters(codec="utf-8")),
         title=st.sampled_from(["join", "pair"]),
+        calibration=st.none()
+        | st.builds(
+            Calibration,
+            slope=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+            intercept=st.floats(allow_infinity=False, allow_nan=False),
+        ),
     )
 )
 def test_any_settings_survive_writing_and_reading(settings: ModelSettings) -> None:
@@ -121,6 +129,39 @@ def test_any_settings_survive_writing_and_reading(settings: ModelSettings) -> No
         (
             {"role": "cross-encoder", "fusion": None},
             "fusion is null, expected a number of at least",
+        ),
+        (
+            {**DUAL, "calibration": 2},
+            "calibration has 2, expected an object with slope, intercept for a dual-encoder: have",
+        ),
+        (
+            {**DUAL, "calibration": {"slope": 2.0}},
+            "calibration has the keys slope, expected an object with slope, intercept",
+        ),
+        (
+            {**DUAL, "calibration": {**CURVE, "fusion": 1.0, "retriever": "a"}},
+            "calibration has the keys slope, intercept, fusion, retriever, expected an object",
+        ),
+        (
+            {"role": "cross-encoder", "calibration": CURVE},
+            "expected an object with fusion, retriever, slope, intercept for a cross-encoder",
+        ),
+        ({"role": "cross-encoder", "calibration": None}, "calibration has null, expected an obj"),
+        (
+            {**DUAL, "calibration": {**CURVE, "slope": 0}},
+            "slope of calibration is 0, expected a number above 0",
+        ),
+        (
+            {**DUAL, "calibration": {**CURVE, "intercept": "a"}},
+            'intercept of calibration is "a", expected a number',
+        ),
+        (
+            {"role": "cross-encoder", "calibration": {**CURVE, "fusion": -1, "retriever": "a"}},
+            "fusion of calibration is -1, expected a number of at least 0",
+        ),
+        (
+            {"role": "cross-encoder", "calibration": {**CURVE, "fusion": 1, "retriever": 3}},
+            "retriever of calibration is 3, expected a string",
         ),
         ({**DUAL, "fusion": 0.5}, r'fusion is 0\.5 and role is "dual-encoder", but the weight bel'),
         ([], r"expected a JSON object, found \[\]"),
@@ -159,6 +200,31 @@ def test_the_weight_of_the_retrievers_score_is_kept_and_is_no_part_of_the_finger
     save_settings(tmp_path, replace(settings, fusion=weight))
     model = open_model(str(tmp_path))
     assert (model.settings.fusion, model.fingerprint) == (weight, before)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ModelSettings(role="cross-encoder", pair_length=64),
+        ModelSettings(role="dual-encoder", pooling="mean", query_length=16, passage_length=16),
+    ],
+    ids=lambda settings: settings.role,
+)
+def test_a_calibration_is_kept_and_is_no_part_of_the_fingerprint(
+    settings: ModelSettings, tmp_path: Path
+) -> None:
+    crosses = settings.role == "cross-encoder"
+    fused = {"fusion": 22.63, "retriever": "a" * 64} if crosses else {}
+    calibration = Calibration(slope=0.1 + 0.2, intercept=-3.5, **fused)  # type: ignore[arg-type]
+    write_model(tmp_path, config={**CLASSIFIER, "num_labels": 1} if crosses else BERT)
+    save_settings(tmp_path, settings)
+    assert "calibration" not in json.loads((tmp_path / "rocketrank.json").read_text())
+    before = open_model(str(tmp_path)).fingerprint
+    save_settings(tmp_path, replace(settings, calibration=calibration))
+    model = open_model(str(tmp_path))
+    assert (model.settings.calibration, model.fingerprint) == (calibration, before)
+    written = json.loads((tmp_path / "rocketrank.json").read_text())["calibration"]
+    assert written == {"slope": 0.1 + 0.2, "intercept": -3.5, **fused}
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("inf"), float("nan")])

@@ -14,7 +14,7 @@ from rocketrank.data.records import Passage, Query
 from rocketrank.errors import DataError, RocketRankError, UsageError
 from rocketrank.inference import cpu_has_vnni
 from rocketrank.integer_products import read_limits, save_limits
-from rocketrank.model_settings import ModelSettings, save_settings
+from rocketrank.model_settings import Calibration, ModelSettings, save_settings
 from rocketrank.models import LIMITS_FILE, Model, open_model
 from rocketrank.quantize import QuantizationReport, quantize_model
 from rocketrank.reranker import CrossEncoder
@@ -48,9 +48,11 @@ def passages(shared_data: Path) -> list[Passage]:
 def tiny(
     shared_reference: Path, passages: list[Passage], tmp_path_factory: pytest.TempPathFactory
 ) -> QuantizationReport:
-    """tiny-bert in 8-bit integers."""
+    """tiny-bert, with a calibration of its scores, in 8-bit integers."""
     target = tmp_path_factory.mktemp("int8") / "tiny"
-    return quantize_model(dual(shared_reference / "tiny-bert"), passages, target)
+    settings = replace(SETTINGS, calibration=Calibration(slope=2.0, intercept=-1.0))
+    source = replace(dual(shared_reference / "tiny-bert"), settings=settings)
+    return quantize_model(source, passages, target)
 
 
 @needs_vnni
@@ -83,7 +85,7 @@ def test_scores_of_a_cross_encoder_keep_their_order(
 
 
 @needs_vnni
-def test_a_model_keeps_its_settings_and_gets_another_fingerprint(
+def test_a_model_keeps_its_settings_but_a_calibration_and_gets_another_fingerprint(
     shared_reference: Path, tiny: QuantizationReport
 ) -> None:
     made = open_model(tiny.target)

@@ -1,5 +1,6 @@
 """A real collection through the commands that a user types, against the published quality."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,9 @@ from rocketrank.data.corpus import CorpusReader
 from rocketrank.data.qrels import read_qrels
 from rocketrank.data.queries import read_queries
 from rocketrank.data.runs import read_run
+from rocketrank.eval import judged_candidates, load_qrels
 from rocketrank.index import BuildOptions, Index, build_index
+from rocketrank.models import Model
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +99,29 @@ def test_an_approximate_structure_loses_little_of_it(
         for hit in hits
     )
     assert ndcg(scifact, scored) >= 0.640
+
+
+def test_probabilities_that_were_fitted_on_training_queries_hold_on_test_queries(
+    index: Path, scifact: Path, minilm: Model, tmp_path: Path
+) -> None:
+    """Their mean is the share of relevant passages, and they tell more than that share does."""
+    model = shutil.copytree(minilm.path, tmp_path / "model")
+    asked = ("--index", str(index), "--model", str(model), "--calibrate", "--save")
+    rq("eval", *asked, "--dataset", "scifact", "--split", "train", "--data", str(scifact))
+    qrels = load_qrels(scifact / "qrels" / "test.tsv")
+    queries = [each for each in read_queries(scifact / "queries.jsonl") if each.id in qrels]
+    with SearchEngine.open(index, model=model) as engine:
+        answers = engine.search_many([each.text for each in queries], k=100)
+    told = {
+        query.id: {hit.id: hit.probability or 0.0 for hit in hits}
+        for query, hits in zip(queries, answers, strict=True)
+    }
+    found = judged_candidates(told, qrels)
+    probability, relevant = np.array(found.scores), np.array(found.labels)
+    share = relevant.mean()
+    assert probability.mean() == pytest.approx(share, rel=0.1)
+    for low, high in ((0.0, 0.02), (0.02, 0.1), (0.1, 1.0)):
+        inside = (probability >= low) & (probability < high)
+        assert probability[inside].mean() == pytest.approx(relevant[inside].mean(), rel=0.25)
+    brier = np.mean((probability - relevant) ** 2)
+    assert brier < 0.9 * share * (1 - share)

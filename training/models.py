@@ -178,7 +178,10 @@ def _make_ready(layer: Any, section: ModelsSection, noise: Noise) -> None:
 
 
 def _with_lengths(model: Model, section: ModelsSection, keys: Sequence[str]) -> ModelSettings:
-    """The model's settings with the recipe's lengths, where it gives any."""
+    """The model's settings with the recipe's lengths, where it gives any.
+
+    A calibration belongs to the scores as they were before the training.
+    """
     usable = min(max_length(model.config(side)) for side in ("query", "passage"))
     given: dict[str, Any] = {key: getattr(section, key) for key in keys if getattr(section, key)}
     for key, length in given.items():
@@ -187,7 +190,7 @@ def _with_lengths(model: Model, section: ModelsSection, keys: Sequence[str]) -> 
                 f"models.{key} is {length}, but {model.name} has positions for {usable} tokens: "
                 f"write {usable} or less"
             )
-    return replace(model.settings, **given)
+    return replace(model.settings, calibration=None, **given)
 
 
 def _cross_encoder_settings(model: Model, section: ModelsSection) -> ModelSettings:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .data.records import Passage
 from .errors import RocketRankError, UsageError
+from .model_settings import Calibration
 from .search_options import (
     FirstStage,
     Fuse,
@@ -21,17 +22,21 @@ from .search_options import (
     check_first_stage,
     check_fuse,
     check_group,
+    check_least,
     check_queries,
     check_rerank_ms,
     check_search_options,
 )
 from .stages import (
     Hit,
+    Least,
     PassageIndex,
     Request,
     Reranker,
     Retriever,
     best_of_documents,
+    describe,
+    fitting,
     rerank,
     rerank_in_time,
     retrieve,
@@ -55,6 +60,7 @@ class SearchEngine:
     """An open index with its retriever and, if wanted, a re-ranker. A context manager.
 
     ``fusion`` is the re-ranker's own weight for the retriever's score: what ``fuse="auto"`` means.
+    ``calibration`` makes probabilities of the last stage's scores.
     """
 
     def __init__(
@@ -64,12 +70,14 @@ class SearchEngine:
         reranker: Reranker | None = None,
         *,
         fusion: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         _check_model(index.model_name, index.fingerprint, retriever)
         self.index = index
         self.retriever = retriever
         self.reranker = reranker
         self.fusion = fusion
+        self.calibration = calibration
         self._changing = threading.Lock()
 
     @classmethod
@@ -92,11 +100,12 @@ class SearchEngine:
 
         ``model`` names that model where it has moved; another model is refused. ``reranker``
         names a cross-encoder for the second stage; the weight in its ``rocketrank.json`` becomes
-        :attr:`fusion`. ``effort`` multiplies how much of an approximate structure a search visits,
-        ``refine`` is how many of a lossy one's candidates are scored again from the stored vectors
-        (see :class:`~rocketrank.index.Effort`). ``index_device`` (cpu, gpu, gpu:N, gpu:N,M) is
-        where the index is searched, by default where the models run; ``index_float16`` halves
-        the vectors of a flat index there. Raises RocketRankError, one sentence.
+        :attr:`fusion`, and the calibration in that of the last stage's model :attr:`calibration`.
+        ``effort`` multiplies how much of an approximate structure a search visits, ``refine`` is
+        how many of a lossy one's candidates are scored again from the stored vectors (see
+        :class:`~rocketrank.index.Effort`). ``index_device`` (cpu, gpu, gpu:N, gpu:N,M) is where the
+        index is searched, by default where the models run; ``index_float16`` halves the vectors of
+        a flat index there. Raises RocketRankError, one sentence.
         """
         from .index import Effort, Index, gpu_options_of
         from .inference import choose_runtime
@@ -128,6 +137,7 @@ class SearchEngine:
                 DualEncoder(first, runtime),
                 CrossEncoder(second, runtime) if second else None,
                 fusion=second.settings.fusion if second else None,
+                calibration=(second or first).settings.calibration,
             )
         except BaseException:
             opened.close()
@@ -150,8 +160,8 @@ class SearchEngine:
             return float(fuse)
         if self.fusion is None:
             raise UsageError(
-                "fuse is auto, but the re-ranker keeps no weight: give a number, or write one into "
-                'its rocketrank.json as "fusion"'
+                "fuse is auto, but the re-ranker keeps no weight: give a number, or choose one "
+                "on dev judgements with `rq eval --tune-fusion --save`"
             )
         check_fuse(self.fusion)
         return self.fusion
@@ -167,6 +177,8 @@ class SearchEngine:
         first_stage: FirstStage = "dense",
         group: Group | None = None,
         rerank_ms: float | None = None,
+        min_score: float | None = None,
+        min_probability: float | None = None,
     ) -> list[Hit]:
         """The best ``k`` passages for one query, best first; fewer when the index has fewer.
 
@@ -177,8 +189,8 @@ class SearchEngine:
         With ``fuse`` the second stage's score is ``reranker_score + fuse * retriever_score``; the
         retriever's score is multiplied as the index gives it (an inner product; a cosine where
         vectors are normalised), so a weight belongs to one pair of models. "auto" takes the
-        weight that was chosen when the re-ranker was trained, from its ``rocketrank.json``. Equal
-        fused scores keep stage one's order.
+        weight in the re-ranker's ``rocketrank.json``, chosen when it was trained or by ``rq eval
+        --tune-fusion --save``. Equal fused scores keep stage one's order.
 
         ``first_stage`` ``bm25`` finds passages by their words and ``hybrid`` by vectors and words,
         fused by reciprocal rank; both need an index that was built with BM25.
@@ -194,6 +206,10 @@ class SearchEngine:
         ``rerank_ms`` bounds the second stage in milliseconds a query: of the ``rerank_depth`` it
         scores as many, best first, as there is time for, and ``k`` in any case. What is found then
         depends on the machine's load.
+
+        Hits with a score below ``min_score`` or a probability below ``min_probability`` are left
+        out, so that fewer than ``k`` may come back. Probabilities need a calibration of such a
+        search, by ``rq eval --calibrate --save``.
         """
         return self.search_many(
             [query],
@@ -204,6 +220,8 @@ class SearchEngine:
             first_stage=first_stage,
             group=group,
             rerank_ms=rerank_ms,
+            min_score=min_score,
+            min_probability=min_probability,
         )[0]
 
     def search_many(
@@ -217,6 +235,8 @@ class SearchEngine:
         first_stage: FirstStage = "dense",
         group: Group | None = None,
         rerank_ms: float | None = None,
+        min_score: float | None = None,
+        min_probability: float | None = None,
         progress: bool = False,
     ) -> list[list[Hit]]:
         """As :meth:`search` for each query, batched through both stages."""
@@ -230,6 +250,8 @@ class SearchEngine:
                 first_stage=first_stage,
                 group=group,
                 rerank_ms=rerank_ms,
+                min_score=min_score,
+                min_probability=min_probability,
                 progress=progress,
             )
         )
@@ -245,6 +267,8 @@ class SearchEngine:
         first_stage: FirstStage = "dense",
         group: Group | None = None,
         rerank_ms: float | None = None,
+        min_score: float | None = None,
+        min_probability: float | None = None,
         progress: bool = False,
     ) -> Iterator[list[Hit]]:
         """As :meth:`search_many`, with few queries' hits in memory at a time."""
@@ -261,12 +285,22 @@ class SearchEngine:
         index = self.index
         index.check_where(where)
         check_first_stage(first_stage, fuse, has_words=index.has_words)
+        check_least(min_score, min_probability)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
         request = Request(index, k, depth, weight, where, first_stage, rerank_ms, group)
-        return self._results(queries, request, progress)
+        of = self.retriever.fingerprint
+        calibration = fitting(self.calibration, request, of, reranks=self.reranker is not None)
+        if min_probability is not None and calibration is None:
+            raise UsageError(
+                f"min_probability ({min_probability}) needs a calibration of the scores of such a "
+                f"search ({describe(request, reranks=self.reranker is not None)}), and there is "
+                "none: fit one on dev judgements with `rq eval --calibrate --save`"
+            )
+        least = Least(min_score, min_probability, calibration)
+        return self._results(queries, request, least, progress)
 
     def _results(
-        self, queries: Sequence[str], request: Request, progress: bool
+        self, queries: Sequence[str], request: Request, least: Least, progress: bool
     ) -> Iterator[list[Hit]]:
         step = (_PAIRS_PER_STEP if self.reranker else _HITS_PER_STEP) // request.depth
         step = max(1, min(step, _QUERIES_PER_STEP))
@@ -283,7 +317,8 @@ class SearchEngine:
                         for text, hits in zip(texts, found, strict=True)
                     ]
                 for hits in found:
-                    best = (best_of_documents(hits) if request.group else hits)[: request.k]
+                    units = best_of_documents(hits) if request.group else hits
+                    best = least.of(units[: request.k])
                     yield [hit._replace(rank=rank) for rank, hit in enumerate(best, start=1)]
                 bar.update(len(texts))
 

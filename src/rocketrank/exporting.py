@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ import orjson
 
 from .durable import replacing
 from .errors import MissingDependencyError, RocketRankError
-from .models import Model, ModelSettings, Tower, cache_directory
+from .model_settings import parse_settings, settings_values
+from .models import Model, Tower, cache_directory
 
 ProgramFormat = Literal["openvino", "paddle"]
 
@@ -106,7 +106,7 @@ def _export_in_child(model: Model, tower: Tower, form: ProgramFormat) -> None:
     request = {
         "name": model.name,
         "path": str(model.path),
-        "settings": asdict(model.settings),
+        "settings": settings_values(model.settings),
         "tower": tower,
         "form": form,
     }
@@ -181,7 +181,7 @@ def _paddle_to_openvino(target: Path, limits: Path | None) -> None:
 
 def _main() -> int:
     request = json.load(sys.stdin)
-    settings = ModelSettings(**request["settings"])
+    settings = parse_settings(request["settings"], request["path"])
     model = Model(request["name"], Path(request["path"]), settings)
     try:
         export_into_cache(model, request["tower"], request["form"])

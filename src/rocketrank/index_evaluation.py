@@ -37,6 +37,13 @@ class StageRun(NamedTuple):
     milliseconds: float
 
 
+class StageScores(NamedTuple):
+    """Query id → passage id → score, in stage one's order; ``reranker`` is empty without one."""
+
+    retriever: dict[str, dict[str, float]]
+    reranker: dict[str, dict[str, float]]
+
+
 def check_depths(depths: Sequence[int], k: int, *, reranks: bool) -> list[int]:
     """The depths in rising order, each once, stage one's 0 always among them.
 
@@ -103,6 +110,32 @@ def write_stage_runs(
                     files[number].writelines(column_lines(entries, "trec", "rocketrank"))
     milliseconds = (seconds * 1000 / max(1, len(queries))).tolist()
     return list(map(StageRun, names, depths, paths, milliseconds))
+
+
+def stage_scores(
+    engine: SearchEngine,
+    queries: Sequence[Query],
+    *,
+    depth: int,
+    first_stage: FirstStage = "dense",
+    progress: bool = False,
+) -> StageScores:
+    """Both stages' scores of each query's first ``depth`` passages; each pair is read once."""
+    first = SearchEngine(engine.index, engine.retriever)
+    found = StageScores({}, {})
+    answers = first.search_stream(
+        [each.text for each in queries], k=depth, first_stage=first_stage, progress=progress
+    )
+    for part, lists in _timed_parts(queries, answers, np.zeros(1)):
+        logits: list[list[float]] = [[] for _ in part]
+        if engine.reranker is not None:
+            _score_more(engine.reranker, part, lists, logits, depth)
+        for query, hits, own in zip(part, lists, logits, strict=True):
+            ids = [hit.id for hit in hits]
+            found.retriever[query.id] = {hit.id: hit.score for hit in hits}
+            if engine.reranker is not None:
+                found.reranker[query.id] = dict(zip(ids, own, strict=True))
+    return found
 
 
 def stage_name(depth: int) -> str:

@@ -47,8 +47,27 @@ _ROLE_LENGTHS: dict[Role, tuple[str, ...]] = {
     "dual-encoder": ("query_length", "passage_length"),
     "cross-encoder": ("pair_length",),
 }
+_CALIBRATION_KEYS: dict[Role, tuple[str, ...]] = {
+    "dual-encoder": ("slope", "intercept"),
+    "cross-encoder": ("fusion", "retriever", "slope", "intercept"),
+}
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A score's probability is ``1 / (1 + exp(-(slope * score + intercept)))``.
+
+    A retriever's is of its own scores. A cross-encoder's is of the fused score at the weight
+    ``fusion`` (0 is its score alone) over what the model of the fingerprint ``retriever`` found;
+    both are None in a retriever's, and the file then leaves them out.
+    """
+
+    slope: float
+    intercept: float
+    fusion: float | None = None
+    retriever: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +79,8 @@ class ModelSettings:
     ``[CLS] title [SEP] text [SEP]`` with token types 0 and 1, as RocketQA's passage encoder.
     ``fusion`` is the weight w of the retriever's score where a cross-encoder's stands beside it,
     ``reranker + w · retriever``; None is no fusion, and the file then leaves the key out.
+    ``calibration`` makes probabilities of scores; None is left out too. It belongs to the weights
+    beside it: a model that is made from this one has none.
     """
 
     role: Role
@@ -74,6 +95,7 @@ class ModelSettings:
     passage_prefix: str = ""
     title: TitleForm = "join"
     fusion: float | None = None
+    calibration: Calibration | None = None
 
 
 def folder_settings(folder: Path) -> ModelSettings:
@@ -124,7 +146,10 @@ def parse_settings(values: Mapping[str, object], place: str) -> ModelSettings:
     if "role" not in values:
         roles = _alternatives(_CHOICES["role"])
         raise DataError(f'{place}: the key "role" is missing, expected {roles}')
-    settings = ModelSettings(**cast(dict[str, Any], dict(values)))
+    given = cast(dict[str, Any], dict(values))
+    if "calibration" in given:
+        given["calibration"] = _parse_calibration(given["calibration"], given["role"], place)
+    settings = ModelSettings(**given)
     if settings.role == "cross-encoder" and settings.towers == "separate":
         raise DataError(
             f'{place}: towers is "separate" and role is "cross-encoder", which reads query and '
@@ -144,12 +169,43 @@ def parse_settings(values: Mapping[str, object], place: str) -> ModelSettings:
     return replace(settings, scale=float(settings.scale), fusion=fusion)
 
 
+def _parse_calibration(value: object, role: Role, place: str) -> Calibration:
+    """The calibration of a model of this role; a ``DataError`` for any other keys and values."""
+    keys = _CALIBRATION_KEYS[role]
+    if not isinstance(value, dict) or set(value) != set(keys):
+        found = (
+            f"the keys {', '.join(value) or 'none'}" if isinstance(value, dict) else shown(value)
+        )
+        raise DataError(
+            f"{place}: calibration has {found}, expected an object with {', '.join(keys)} for a "
+            f"{role}: have it written by `rq eval --calibrate --save`"
+        )
+    for key in keys:
+        expected = _unmet_expectation(key, value[key])
+        if expected:
+            raise DataError(
+                f"{place}: {key} of calibration is {shown(value[key])}, expected {expected}"
+            )
+    numbers = {key: float(value[key]) for key in keys if key != "retriever"}
+    return Calibration(**numbers, retriever=value.get("retriever"))
+
+
+def settings_values(settings: ModelSettings) -> dict[str, Any]:
+    """What :func:`parse_settings` reads: what is None is left out."""
+    values = _without_none(asdict(settings))
+    if "calibration" in values:
+        values["calibration"] = _without_none(values["calibration"])
+    return values
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def save_settings(folder: Path | str, settings: ModelSettings) -> None:
     """Write ``rocketrank.json`` into an existing folder, whole or not at all."""
     path = Path(folder) / SETTINGS_FILE
-    values = asdict(settings)
-    if settings.fusion is None:
-        del values["fusion"]
+    values = settings_values(settings)
     parse_settings(values, str(path))
     content = orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     try:
@@ -169,11 +225,15 @@ def _unmet_expectation(key: str, value: object) -> str | None:
         return None if good else f"a whole number of at least {least} (tokens)"
     if key == "normalize":
         return None if isinstance(value, bool) else "true or false"
-    if key in ("scale", "fusion"):
+    if key == "calibration":
+        return None  # which keys it has depends on the role
+    if key in ("scale", "fusion", "slope", "intercept"):
         good = isinstance(value, int | float) and not isinstance(value, bool)
         number = float(cast(float, value)) if good else math.nan
-        if key == "scale":
+        if key in ("scale", "slope"):
             return None if math.isfinite(number) and number > 0 else "a number above 0"
+        if key == "intercept":
+            return None if math.isfinite(number) else "a number"
         return None if math.isfinite(number) and number >= 0 else "a number of at least 0"
     return None if isinstance(value, str) else "a string"
 

@@ -138,7 +138,7 @@ class Model:
 
         It covers the weight files, the limits of 8-bit integers, the tokenizer with its options,
         ``config.json`` without what only training or the files' history needs, and the settings
-        except ``scale`` and ``fusion``.
+        except ``scale``, ``fusion`` and ``calibration``.
         """
         settings = asdict(self.settings)
         content = {

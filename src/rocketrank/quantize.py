@@ -8,7 +8,7 @@ read other texts of the corpus, and where their results differ by too much nothi
 
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,7 +174,8 @@ def _write(model: Model, measuring: dict[Tower, Measuring], target: Path) -> Non
             shutil.copyfile(file, place / file.name)
         copy_tokenizer(folder, place)
         save_limits(place / LIMITS_FILE, program.limits())
-    save_settings(target, model.settings)
+    # its scores differ a little from those that a calibration was fitted to
+    save_settings(target, replace(model.settings, calibration=None))
 
 
 def _agreement(

@@ -58,6 +58,19 @@ def check_rerank_ms(rerank_ms: float | None) -> None:
     raise UsageError(f"rerank_ms ({rerank_ms}) must be a number of milliseconds above 0")
 
 
+def check_least(min_score: float | None, min_probability: float | None) -> None:
+    """Raises UsageError unless each is None or a number, a probability from 0 to 1."""
+    for name, value, lowest, highest, expected in (
+        ("min_score", min_score, -math.inf, math.inf, "a finite number"),
+        ("min_probability", min_probability, 0, 1, "a number from 0 to 1"),
+    ):
+        if value is None:
+            continue
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not lowest <= value <= highest:
+            raise UsageError(f"{name} ({value}) must be {expected}")
+
+
 def check_first_stage(first_stage: str, fuse: Fuse | None, *, has_words: bool) -> None:
     """Raises UsageError unless an index that ``has_words`` or not can be asked for it."""
     if first_stage not in FIRST_STAGES:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .data.chunks import document_of
 from .data.records import Passage
+from .model_settings import Calibration
 from .search_options import FirstStage, Group
 
 _RANK_CONSTANT = 60
@@ -24,7 +25,8 @@ class Hit(NamedTuple):
     """A found passage. ``score`` is the last stage's or the fused one; ``rank`` starts at 1.
 
     ``retriever_score`` is the first stage's: an inner product, or for ``bm25`` and ``hybrid`` the
-    BM25 score and the sum of reciprocal ranks.
+    BM25 score and the sum of reciprocal ranks. ``probability`` is the calibrated score's, None
+    where there is no calibration for such a search.
     """
 
     rank: int
@@ -35,6 +37,7 @@ class Hit(NamedTuple):
     title: str
     text: str
     metadata: Mapping[str, Any]
+    probability: float | None = None
 
 
 class Retriever(Protocol):
@@ -82,6 +85,50 @@ class Request(NamedTuple):
     first_stage: FirstStage
     rerank_ms: float | None
     group: Group | None
+
+
+class Least(NamedTuple):
+    """What a hit must reach to come back, and what makes a probability of its score."""
+
+    score: float | None
+    probability: float | None
+    calibration: Calibration | None
+
+    def of(self, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits that reach it, in their order, with their probabilities."""
+        kept = [hit for hit in hits if self.score is None or hit.score >= self.score]
+        if self.calibration is None or not kept:
+            return kept
+        from .eval.calibration import probabilities
+
+        scores = [hit.score for hit in kept]
+        found = probabilities(scores, self.calibration.slope, self.calibration.intercept).tolist()
+        return [
+            hit._replace(probability=probability)
+            for hit, probability in zip(kept, found, strict=True)
+            if self.probability is None or probability >= self.probability
+        ]
+
+
+def fitting(
+    known: Calibration | None, request: Request, retriever: str, *, reranks: bool
+) -> Calibration | None:
+    """``known`` where it is of the scores that the search gives, else None.
+
+    The weight must be the calibration's own exactly, and so must ``retriever``, a fingerprint.
+    """
+    if known is None or request.first_stage != "dense":
+        return None
+    expected = (request.weight, retriever) if reranks else (None, None)
+    return known if (known.fusion, known.retriever) == expected else None
+
+
+def describe(request: Request, *, reranks: bool) -> str:
+    """What the scores of a search are of, in words."""
+    first = "the retriever" if request.first_stage == "dense" else request.first_stage
+    if not reranks:
+        return first
+    return f"the re-ranker after {first}, fused at weight {request.weight:g}"
 
 
 def retrieve(

@@ -76,6 +76,11 @@ def test_without_a_command_the_help_comes_as_wrong_usage(rq: RunRq) -> None:
             ["search", "x", "--index", "i", "--reranker", "m", "--rerank-ms", "0"],
             "rerank_ms (0.0) must be a number of milliseconds above 0",
         ),
+        (["search", "x", "--index", "i", "--min-score", "nan"], "min_score (nan) must be"),
+        (
+            ["search", "x", "--index", "i", "--min-probability", "50"],
+            "min_probability (50.0) must be a number from 0 to 1",
+        ),
         (["search", "x", "--index", "i", "--reranker", ""], "--reranker is empty"),
         (["search", "x", "--index", "i", "--precision", "fp16"], "'bf16'"),
         (["search", "x", "--index", "i", "--queries", "q"], "--queries, not both"),

@@ -25,6 +25,7 @@ class Hit(NamedTuple):
     title: str
     text: str
     metadata: Mapping[str, Any] = {}
+    probability: float | None = None
 
 
 def test_a_hit_is_a_heading_and_its_passage() -> None:
@@ -46,6 +47,18 @@ def test_a_document_is_shown_with_the_place_of_its_best_chunk() -> None:
 def test_ranks_and_scores_of_different_lengths_stand_in_columns() -> None:
     hits = [Hit(9, "a", 10.0, "", ""), Hit(10, "b", 2.5, "", "")]
     assert list(hit_lines(hits, "x", PLAIN)) == [" 9  10.0000  a", "10   2.5000  b"]
+
+
+def test_a_probability_stands_behind_the_score_in_percent() -> None:
+    hits = [
+        Hit(1, "a", 10.0, "T", "x", probability=1.0),
+        Hit(2, "b", -2.5, "", "", probability=0.0123),
+    ]
+    assert list(hit_lines(hits, "x", PLAIN)) == [
+        "1  10.0000  100.0%  T  a",
+        "                    x",
+        "2  -2.5000    1.2%  b",
+    ]
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:

@@ -12,7 +12,7 @@ import pytest
 from rocketrank.backbone import paddle_module
 from rocketrank.data.records import Passage
 from rocketrank.errors import UsageError
-from rocketrank.model_settings import ModelSettings, save_settings
+from rocketrank.model_settings import Calibration, ModelSettings, save_settings
 from rocketrank.models import open_model
 from rocketrank.reranker import CrossEncoder
 from rocketrank.retriever import DualEncoder
@@ -254,6 +254,12 @@ def test_a_saved_reranker_opens_as_what_it_was(
     saved = reranker_of(tmp_path / "saved", seed=99)
     assert saved.settings == replace(trained.settings, fusion=0.5)
     np.testing.assert_allclose(logits(saved), logits(trained), atol=1e-6)
+
+
+def test_a_model_in_training_has_no_calibration_of_the_scores_it_had_before(start: Path) -> None:
+    before = open_model(start).settings
+    save_settings(start, replace(before, calibration=Calibration(slope=2.0, intercept=-1.0)))
+    assert retriever_of(start).settings == before
 
 
 def test_a_saved_model_lowers_case_where_its_start_does(start: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """``rq eval``: how good runs or an index are."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +19,15 @@ OUTPUTS = (".json", ".tsv", ".md", ".tex", ".html")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What is to be chosen on the queries in place of measuring on them."""
+
+    fusion: bool
+    calibration: bool
+    save: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Searched:
     """An index to be searched, as the options name it."""
 
@@ -32,6 +41,7 @@ class Searched:
     sweep_depth: str | None
     fuse: str | None
     keep: Path | None
+    tuning: Tuning | None
     device: str
     precision: "Precision"
     engine: "EngineName"
@@ -181,6 +191,30 @@ def evaluate(
         str | None,
         typer.Option("--fuse", metavar="auto|WEIGHT", help="As in rq search."),
     ] = None,
+    tune_fusion: Annotated[
+        bool,
+        typer.Option(
+            "--tune-fusion",
+            help="Choose weight and re-ranking depth on these queries, by the first measure, up to "
+            "--rerank-depth or among --sweep-depth. For dev queries, never for those to test on.",
+        ),
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Fit probabilities to the last stage's scores on these queries (Platt scaling); "
+            "passages without a judgement count as not relevant.",
+        ),
+    ] = False,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save",
+            help="Keep what --tune-fusion and --calibrate found in the model's rocketrank.json, "
+            "where rq search finds it (--fuse auto, --min-probability).",
+        ),
+    ] = False,
     keep_runs: Annotated[
         Path | None,
         typer.Option("--runs", metavar="DIR", help="Keep the runs of the index's stages here."),
@@ -227,9 +261,15 @@ def evaluate(
         raise UsageError(f"--runs ({keep_runs}) must be a folder, found a file; name another")
     if changed and baseline is None and index is None:
         raise UsageError(f"--changed ({changed}) needs --baseline, the run to compare with")
-    from .evaluation_runs import measured
-    from .evaluation_shown import show
-
+    tuning = Tuning(fusion=tune_fusion, calibration=calibrate, save=save)
+    chooses = tune_fusion or calibrate
+    if save and not chooses:
+        raise UsageError("--save needs --tune-fusion or --calibrate, which find what is kept")
+    if chooses:
+        measuring: dict[str, object] = {"--baseline": baseline, "--changed": changed or None}
+        measuring |= {"--order": order, "--dpr-output": dpr_output, "--runs": keep_runs}
+        measuring |= {"--output": output[0] if output else None, "--group": group}
+        _check_choosing(tuning, index, reranker, fuse, measuring)
     searched = None
     needs_index = {
         "--model": model,
@@ -253,11 +293,12 @@ def evaluate(
             reranker=reranker,
             first_stage=first_stage,
             group=group,
-            k=1000 if k is None else k,
+            k=(100 if chooses and reranker is None else 1000) if k is None else k,
             rerank_depth=rerank_depth,
             sweep_depth=sweep_depth,
             fuse=fuse,
             keep=keep_runs,
+            tuning=tuning if chooses else None,
             device=device,
             precision=precision,
             engine=engine,
@@ -287,7 +328,38 @@ def evaluate(
         dpr_output=dpr_output,
         shows_page=any(each.suffix.lower() == ".html" for each in output or ()),
     )
+    if chooses:
+        from .evaluation_tuning import choose
+
+        choose(asked, json=json)
+        return
+    from .evaluation_runs import measured
+    from .evaluation_shown import show
+
     show(measured(asked), output or [], changed=changed, json=json)
+
+
+def _check_choosing(
+    tuning: Tuning,
+    index: Path | None,
+    reranker: str | None,
+    fuse: str | None,
+    measuring: Mapping[str, object],
+) -> None:
+    """Refuse what has no meaning where something is chosen."""
+    option = "--tune-fusion" if tuning.fusion else "--calibrate"
+    if index is None:
+        raise UsageError(f"{option} needs --index, the index to search")
+    if tuning.fusion and reranker is None:
+        raise UsageError("--tune-fusion needs --reranker, the model whose scores are added to")
+    if tuning.fusion and fuse is not None:
+        raise UsageError(f"--fuse ({fuse}) is what --tune-fusion chooses: leave one of them out")
+    for other, value in measuring.items():
+        if value is not None:
+            raise UsageError(
+                f"{other} ({value}) is for measuring, and {option} chooses: leave it out, and "
+                "measure on other queries afterwards"
+            )
 
 
 def _check_outputs(files: Iterable[tuple[str, Path | None]], *, read: Sequence[str]) -> None:

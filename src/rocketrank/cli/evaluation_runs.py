@@ -3,8 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,12 +46,13 @@ from .evaluation_shown import Evaluation, details_of, system_names
 from .evaluation_texts import known_texts
 
 if TYPE_CHECKING:
+    from ..engine import SearchEngine
     from ..two_stage import PassageTexts
 
 
 def measured(asked: Asked) -> Evaluation:
     """Carry out an evaluation. Raises RocketRankError, before any long work where it can."""
-    given, asked = asked, _completed(asked)
+    given, asked = asked, completed(asked)
     check(given, asked)
     queries = list(read_queries(asked.queries)) if asked.queries else []
     if asked.by_answers:
@@ -94,7 +95,7 @@ def _names(by_run: Mapping[str, Sequence[RunResult]]) -> dict[str, list[str]]:
     return {path: [one.name for one in of_run] for path, of_run in by_run.items()}
 
 
-def _completed(asked: Asked) -> Asked:
+def completed(asked: Asked) -> Asked:
     """With what the data set says, and the preset as measures."""
     if asked.dataset is None:
         for option, value in (("--data", asked.data), ("--split", asked.split)):
@@ -116,6 +117,7 @@ def _completed(asked: Asked) -> Asked:
         qrels=asked.qrels or (str(found.qrels) if found.qrels else None),
         queries=asked.queries or str(found.queries),
         passages=asked.passages or (() if asked.searched else tuple(map(str, found.corpus))),
+        split=found.split,
         regex=asked.regex or found.regex_answers,
         drop_self=found.drop_self if asked.drop_self is None else asked.drop_self,
     )
@@ -178,19 +180,12 @@ def _judge_options(asked: Asked) -> JudgeOptions:
 
 def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Measured:
     """Stage one and the re-ranking depths, each with the time of a query."""
-    from ..engine import SearchEngine
     from ..index_evaluation import check_depths, stage_name, write_stage_runs
-    from ..search_options import DEFAULT_RERANK_DEPTH, check_first_stage
-    from .search import parse_fuse
+    from ..search_options import DEFAULT_RERANK_DEPTH
 
     qrels = load_qrels(asked.qrels or "")
-    queries = [each for each in queries if each.id in qrels]
-    if not queries:
-        raise UsageError(
-            f"--queries ({asked.queries}) and --qrels ({asked.qrels}) have no query in common: "
-            "name files of the same queries"
-        )
-    depths = _depths(searched, min(DEFAULT_RERANK_DEPTH, searched.k))
+    queries = judged_queries(asked, queries, qrels)
+    depths = depths_of(searched, min(DEFAULT_RERANK_DEPTH, searched.k))
     depths = check_depths(depths, searched.k, reranks=searched.reranker is not None)
     names = [stage_name(depth) for depth in depths]
     if asked.baseline is not None and asked.baseline not in names:
@@ -200,28 +195,14 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
     with ExitStack() as stack:
         folder = searched.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        engine = stack.enter_context(
-            SearchEngine.open(
-                searched.index,
-                model=searched.model,
-                reranker=searched.reranker,
-                device=searched.device,
-                index_device="cpu",
-                precision=searched.precision,
-                engine=searched.engine,
-                threads=searched.threads,
-            )
-        )
-        fuse = parse_fuse(searched.fuse)
-        check_first_stage(searched.first_stage, fuse, has_words=engine.index.has_words)
-        weight = engine.fusion_weight(fuse) or 0.0
+        engine, weight = stack.enter_context(opened_engine(searched))
         runs = write_stage_runs(
             engine,
             queries,
             folder,
             k=searched.k,
             depths=depths,
-            weight=weight,
+            weight=weight or 0.0,
             first_stage=searched.first_stage,
             group=searched.group,
             progress=sys.stderr.isatty(),
@@ -241,7 +222,42 @@ def _of_index(asked: Asked, searched: Searched, queries: Sequence[Query]) -> _Me
     )
 
 
-def _depths(searched: Searched, usual: int) -> list[int]:
+def judged_queries(
+    asked: Asked, queries: Sequence[Query], qrels: Mapping[str, Mapping[str, int]]
+) -> list[Query]:
+    """Those with judgements, at least one."""
+    judged = [each for each in queries if each.id in qrels]
+    if not judged:
+        raise UsageError(
+            f"--queries ({asked.queries}) and --qrels ({asked.qrels}) have no query in common: "
+            "name files of the same queries"
+        )
+    return judged
+
+
+@contextmanager
+def opened_engine(searched: Searched) -> "Iterator[tuple[SearchEngine, float | None]]":
+    """The index with its models, and the weight that ``--fuse`` means."""
+    from ..engine import SearchEngine
+    from ..search_options import check_first_stage
+    from .search import parse_fuse
+
+    with SearchEngine.open(
+        searched.index,
+        model=searched.model,
+        reranker=searched.reranker,
+        device=searched.device,
+        index_device="cpu",
+        precision=searched.precision,
+        engine=searched.engine,
+        threads=searched.threads,
+    ) as engine:
+        fuse = parse_fuse(searched.fuse)
+        check_first_stage(searched.first_stage, fuse, has_words=engine.index.has_words)
+        yield engine, engine.fusion_weight(fuse)
+
+
+def depths_of(searched: Searched, usual: int) -> list[int]:
     if searched.sweep_depth is not None and searched.rerank_depth is not None:
         raise UsageError(
             f"give --rerank-depth ({searched.rerank_depth}) or --sweep-depth "

@@ -77,7 +77,20 @@ def search(
             "--fuse",
             metavar="auto|WEIGHT",
             help="Add the retriever's score times WEIGHT to the re-ranker's; auto: the weight that "
-            "was chosen when the re-ranker was trained.",
+            "was chosen when the re-ranker was trained, or by rq eval --tune-fusion --save.",
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option("--min-score", metavar="X", help="Leave out hits with a score below X."),
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            "--min-probability",
+            metavar="P",
+            help="Leave out hits with a probability below P; rq eval --calibrate --save makes "
+            "probabilities of scores.",
         ),
     ] = None,
     queries: Annotated[
@@ -124,7 +137,12 @@ def search(
         options.refuse_empty(option, value)
     _check(query, queries, {"--output": output, "--format": format, "--tag": tag}, json)
     from ..engine import SearchEngine
-    from ..search_options import check_first_stage, check_rerank_ms, check_search_options
+    from ..search_options import (
+        check_first_stage,
+        check_least,
+        check_rerank_ms,
+        check_search_options,
+    )
 
     if rerank_depth is not None and reranker is None:
         raise UsageError(f"--rerank-depth ({rerank_depth}) needs --reranker, the model that reads")
@@ -134,6 +152,7 @@ def search(
         raise UsageError(f"--fuse ({fuse}) needs --reranker, the model whose scores it adds to")
     check_search_options(k, rerank_depth)
     check_rerank_ms(rerank_ms)
+    check_least(min_score, min_probability)
     asked_fusion = parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
     _check_where(directory, where)
@@ -162,8 +181,14 @@ def search(
                 first_stage=first_stage,
                 group=group,
                 rerank_ms=rerank_ms,
+                min_score=min_score,
+                min_probability=min_probability,
             )
             if query is None:
+                # What holds for every question is refused before the prompt.
+                opened.search_many(
+                    [], k=k, fuse=weight, first_stage=first_stage, min_probability=min_probability
+                )
                 _prompt(one, json)
             else:
                 _answer(one, query, json)
@@ -177,6 +202,8 @@ def search(
                 first_stage=first_stage,
                 group=group,
                 rerank_ms=rerank_ms,
+                min_score=min_score,
+                min_probability=min_probability,
                 progress=sys.stderr.isatty(),
             )
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")

@@ -29,6 +29,8 @@ class ShownHit(Protocol):
     @property
     def score(self) -> float: ...
     @property
+    def probability(self) -> float | None: ...
+    @property
     def title(self) -> str: ...
     @property
     def text(self) -> str: ...
@@ -84,18 +86,19 @@ def emphasise(text: str, pattern: re.Pattern[str] | None, style: Style) -> str:
 
 
 def hit_lines(hits: Sequence[ShownHit], query: str, style: Style) -> Iterable[str]:
-    """Two lines a hit: rank, score, title and id; then the passage where it speaks of the query."""
+    """Two lines a hit: rank, score, probability, title, id; then where it speaks of the query."""
     pattern = query_pattern(query)
     ranks = max((len(str(hit.rank)) for hit in hits), default=1)
-    scores = max((len(f"{hit.score:.4f}") for hit in hits), default=1)
-    indent = " " * (ranks + scores + 4)
-    for hit in hits:
+    numbers = [_numbers(hit) for hit in hits]
+    width = max(map(len, numbers), default=1)
+    indent = " " * (ranks + width + 4)
+    for hit, shown_numbers in zip(hits, numbers, strict=True):
         room = style.width - len(indent)
         name = cut(printable(_place(hit)), room // 2)
         title = cut(printable(hit.title), room - width_of(name) - 2) if hit.title else ""
         shown_name = f"{DIM}{name}{RESET}" if style.colour else name
         heading = f"{emphasise(title, pattern, style)}  {shown_name}" if title else shown_name
-        yield f"{hit.rank:>{ranks}}  {hit.score:>{scores}.4f}  {heading}"
+        yield f"{hit.rank:>{ranks}}  {shown_numbers:>{width}}  {heading}"
         for line in _two_lines(snippet(hit.text, pattern, 2 * room - 10), room):
             yield indent + emphasise(line, pattern, style)
 
@@ -105,6 +108,13 @@ def _place(hit: ShownHit) -> str:
     start, end = hit.metadata.get("start"), hit.metadata.get("end")
     whole = hit.metadata.get("document") == hit.id
     return f"{hit.id}#{start}-{end}" if whole and start is not None else hit.id
+
+
+def _numbers(hit: ShownHit) -> str:
+    """The score, and the probability in percent where there is one."""
+    if hit.probability is None:
+        return f"{hit.score:.4f}"
+    return f"{hit.score:.4f}  {hit.probability:>6.1%}"
 
 
 def _two_lines(text: str, width: int) -> list[str]:
