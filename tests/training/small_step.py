@@ -5,6 +5,7 @@ several processes, and writes gradients and parameters beside them, see :func:`_
 ``python small_step.py memory FOLDER`` prints peaks of memory, see :func:`_peaks`.
 """
 
+import faulthandler
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -268,5 +269,7 @@ def _long_candidates(names: str) -> list[Candidate]:
 
 
 if __name__ == "__main__":
+    # An abort in a thread of Paddle would leave no word behind.
+    faulthandler.enable()
     prepare_device("cpu", "auto")
     {"train": _train, "memory": _peaks}[sys.argv[1]](Path(sys.argv[2]))
