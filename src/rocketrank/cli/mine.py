@@ -13,10 +13,13 @@ from .show import in_words, style_of_output
 
 if TYPE_CHECKING:
     from ..engine import SearchEngine
+    from ..index import Index
     from ..inference import RuntimeChoice
     from ..training.denoising import Limits
     from ..training.mining import MiningResult, MiningSources
+    from ..training.mining_queries import MiningQueries
     from ..training.mining_report import MiningReport
+    from ..training.synthesis import SynthesisOptions
 
 MOST_EXAMPLES = 10
 
@@ -25,19 +28,42 @@ def mine(
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="The index to fetch candidates from.")
     ],
-    queries: Annotated[
-        str, typer.Option("--queries", metavar="FILE", help="Training queries; - is stdin.")
-    ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            "--qrels", metavar="FILE", help="Judgements; a relevance above 0 is a positive."
-        ),
-    ],
     output: Annotated[
         Path,
         typer.Option("--output", metavar="FILE", help="Where the lists are written, JSON lines."),
     ],
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar="FILE", help="Training queries; - is stdin."),
+    ] = None,
+    qrels: Annotated[
+        str | None,
+        typer.Option(
+            "--qrels", metavar="FILE", help="Judgements; a relevance above 0 is a positive."
+        ),
+    ] = None,
+    synthesize: Annotated[
+        int | None,
+        typer.Option(
+            "--synthesize", metavar="N", help="Make up to N training queries from the passages."
+        ),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds",
+            metavar="KIND,…",
+            help="What is made: title, heading, sentence, cloze.",
+            show_default="all",
+        ),
+    ] = None,
+    keep_unfound: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unfound",
+            help="Keep synthetic queries whose passage the retriever does not find by them.",
+        ),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -124,16 +150,15 @@ def mine(
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
-    from ..data.qrels import read_qrels
-    from ..data.queries import read_queries
     from ..engine import SearchEngine
     from ..inference import choose_runtime
     from ..training import mining
     from ..training.mining_options import MiningOptions, check_mining
-    from ..training.mining_queries import select_queries
 
     for option, value in {"--model": model, "--reranker": reranker}.items():
         options.refuse_empty(option, value)
+    _check_sources(queries, qrels, synthesize, pseudo_positives)
+    made = _synthesis(synthesize, kinds, keep_unfound, seed)
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     chosen = MiningOptions(
         lists=lists or ("hybrid" if reranker else "undenoised"),
@@ -145,10 +170,11 @@ def mine(
         seed=seed,
         with_text=with_text,
         precision=_in_words(runtime),
+        round_trip=not keep_unfound,
     )
     check_mining(chosen, reranker=reranker is not None)
     mining.check_output(output, overwrite=overwrite)
-    asked = select_queries(read_queries(queries), read_qrels(qrels), unjudged=pseudo_positives)
+    given = _selected(queries, qrels, pseudo_positives)
     with SearchEngine.open(
         directory,
         model=model,
@@ -159,15 +185,81 @@ def mine(
         engine=engine,
         threads=threads,
     ) as opened:
+        sources = _sources(opened)
+        asked = _with_synthetic(given, made, sources.index)
         result = mining.mine(
             output,
             asked,
-            _sources(opened),
+            sources,
             chosen,
             overwrite=overwrite,
             progress=sys.stderr.isatty(),
         )
     _print_report(result, output, examples)
+
+
+def _check_sources(
+    queries: str | None, qrels: str | None, synthesize: int | None, pseudo_positives: bool
+) -> None:
+    """Raises UsageError where nothing says what is mined for, or options contradict each other."""
+    options.refuse_empty("--queries", queries)
+    options.refuse_empty("--qrels", qrels)
+    if queries is None and qrels is not None:
+        raise UsageError(
+            f"--qrels ({qrels}) needs --queries, the queries that its judgements are about"
+        )
+    if queries is None and pseudo_positives:
+        raise UsageError("--pseudo-positives needs --queries, some of them without a judgement")
+    if queries is None and synthesize is None:
+        raise UsageError(
+            "nothing says which queries to mine for: name them with --queries and --qrels, or have "
+            "them made from the passages with --synthesize N"
+        )
+    if queries is not None and qrels is None and not pseudo_positives:
+        raise UsageError(
+            f"--queries ({queries}) needs --qrels, their judgements; for queries that nobody has "
+            "judged use --pseudo-positives with --reranker"
+        )
+
+
+def _synthesis(
+    count: int | None, kinds: str | None, keep_unfound: bool, seed: int
+) -> "SynthesisOptions | None":
+    from ..training.cuts import KINDS
+    from ..training.synthesis import SynthesisOptions, check_kinds
+
+    if count is None:
+        given = {"--kinds": kinds, "--keep-unfound": keep_unfound or None}
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(f"{option} needs --synthesize N, the number of queries to make")
+        return None
+    if count < 1:
+        raise UsageError(f"--synthesize ({count}) must be at least 1")
+    chosen = KINDS if kinds is None else check_kinds([each.strip() for each in kinds.split(",")])
+    return SynthesisOptions(count=count, kinds=chosen, seed=seed)
+
+
+def _selected(queries: str | None, qrels: str | None, unjudged: bool) -> "MiningQueries | None":
+    from ..data.qrels import read_qrels
+    from ..data.queries import read_queries
+    from ..training.mining_queries import select_queries
+
+    if queries is None:
+        return None
+    judgements = () if qrels is None else read_qrels(qrels)
+    return select_queries(read_queries(queries), judgements, unjudged=unjudged)
+
+
+def _with_synthetic(
+    given: "MiningQueries | None", made: "SynthesisOptions | None", index: "Index"
+) -> "MiningQueries":
+    from ..training.mining_queries import MiningQueries, with_synthetic
+    from ..training.synthesis import synthesize
+
+    if made is None:
+        return cast(MiningQueries, given)
+    return with_synthetic(given, synthesize(index.live_passages, made))
 
 
 def _limits(low: float | None, high: float | None, reranker: str | None) -> "Limits":
