@@ -18,11 +18,11 @@ import orjson
 from ..data.corpus import CorpusReader
 from ..data.records import Judgement, Passage
 from ..durable import write_durably
-from ..retriever import DualEncoder
 from ..two_stage import PassageTexts, Scores
 from .cuts import Cut
 from .dev import drawn_queries
 from .lists import RankingList
+from .mining import Retriever
 from .mining_queries import MiningQueries, with_synthetic
 from .mining_report import MiningReport
 from .pipeline_data import DEV, TRAIN, files_of, write_part
@@ -92,7 +92,7 @@ def made_to_mine(output: Path) -> MiningQueries | None:
 def replaced(
     found: Scores,
     made: dict[str, SyntheticQuery],
-    retriever: DualEncoder,
+    retriever: Retriever,
     texts: PassageTexts,
     depth: int,
 ) -> Scores:
