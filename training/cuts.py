@@ -5,6 +5,7 @@ passage is in, without its piece it reads the same.
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
@@ -56,8 +57,8 @@ def piece_of(passage: Passage, kind: Kind, seed: int) -> Piece | None:
     """The piece of ``passage`` that is asked, None where it has none or nothing else.
 
     A *title* is cut with a heading that repeats it. A *heading* is the first of at least three
-    words that is not the title. A *sentence* is the first one, a *cloze* one of the others that are
-    neither too short nor too long to be asked, drawn from ``seed``.
+    words that is not the title. A *sentence* is the first one, a *cloze* one of the others: the
+    next that can be asked, from a place that is drawn from ``seed``.
     """
     if kind == "title":
         piece = _title(passage)
@@ -68,13 +69,16 @@ def piece_of(passage: Passage, kind: Kind, seed: int) -> Piece | None:
     return piece if piece and piece.rest.text else None
 
 
-def word_count(text: str) -> int:
-    """Words with a letter in them; a Chinese or Japanese character is one by itself."""
-    return len(_WORD.findall(text))
+def word_count(text: str, most: int | None = None) -> int:
+    """Words with a letter in them, counted up to ``most``.
+
+    A Chinese or Japanese character is a word by itself.
+    """
+    return sum(1 for _ in itertools.islice(_WORD.finditer(text), most))
 
 
 def can_be_asked(text: str) -> bool:
-    return SHORTEST <= word_count(text) <= LONGEST
+    return SHORTEST <= word_count(text, LONGEST + 1) <= LONGEST
 
 
 def reading(text: str) -> str:
@@ -118,11 +122,11 @@ def _sentence(passage: Passage) -> Piece | None:
 
 def _cloze(passage: Passage, seed: int) -> Piece | None:
     spans = sentence_spans(passage.text)[1:]
-    asked = [each for each in spans if can_be_asked(passage.text[slice(*each)])]
-    if not asked:
-        return None
-    start, end = asked[drawn_number(seed, "cloze", passage.id) % len(asked)]
-    return Piece(passage.text[start:end].strip(), _without(passage, start, end))
+    first = drawn_number(seed, "cloze", passage.id) % max(1, len(spans))
+    for start, end in (*spans[first:], *spans[:first]):
+        if can_be_asked(passage.text[start:end]):
+            return Piece(passage.text[start:end].strip(), _without(passage, start, end))
+    return None
 
 
 def _without(passage: Passage, start: int, end: int) -> Passage:

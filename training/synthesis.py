@@ -139,7 +139,7 @@ def _candidates(
         rule = "later_part"
     elif not can_be_asked(piece.text):
         rule = "length"
-    elif words_in(piece.rest.text) < _SHORTEST_REST:
+    elif words_in(piece.rest.text, _SHORTEST_REST) < _SHORTEST_REST:
         rule = "short_rest"
     elif reading(piece.text) in reading(piece.rest.full_text):
         rule = "repeated"
