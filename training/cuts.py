@@ -15,8 +15,11 @@ from ..data.sentences import sentence_spans
 from ..data.words import IDEOGRAPHS
 
 Kind = Literal["title", "heading", "sentence", "cloze"]
+QueryKind = Kind | Literal["endpoint"]
+"""How a query can be made; what an endpoint writes is cut out of nothing."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+QUERY_KINDS: tuple[QueryKind, ...] = (*KINDS, "endpoint")
 SHORTEST, LONGEST = 3, 40
 """Words of a piece that can be asked."""
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..data.records import Judgement, Query
 from ..errors import DataError
-from .cuts import Cut, Kind
+from .cuts import Cut, QueryKind
 from .mining_report import MiningReport
 from .synthesis import Synthesis
 
@@ -25,7 +25,7 @@ class MiningQuery(NamedTuple):
     text: str
     positives: tuple[str, ...]
     irrelevant: frozenset[str] = frozenset()
-    kind: Kind | None = None
+    kind: QueryKind | None = None
     cut: Cut | None = None
 
 

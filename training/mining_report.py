@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ..data.records import Passage
-from .cuts import KINDS, Kind
+from .cuts import QUERY_KINDS, QueryKind
 from .denoising import Decision, Found, Rule
 
 EXAMPLES_KEPT = 10
@@ -111,7 +111,7 @@ class MiningReport:
                 examples.append(_example(query_id, query, decision))
             seen.add(decision.rule)
 
-    def count_synthetic(self, kind: Kind, rule: str, query: str, passage: Passage) -> None:
+    def count_synthetic(self, kind: QueryKind, rule: str, query: str, passage: Passage) -> None:
         """Counts what a rule did with a synthetic query, and keeps it while there is room."""
         self.count(kind, rule)
         examples = self.examples.setdefault(f"{kind}.{rule}", [])
@@ -148,7 +148,7 @@ class MiningReport:
         """Lines for a terminal: each section's counts that are not zero, right-aligned."""
         width = max((len(f"{number:,}") for number in self.counts.values()), default=1)
         for section, names in {**self._synthetic(), **_SECTIONS}.items():
-            yield f"synthetic: {section}" if section in KINDS else section
+            yield f"synthetic: {section}" if section in QUERY_KINDS else section
             for name, words in names.items():
                 number = self.counts[f"{section}.{name}"]
                 if number:
@@ -168,7 +168,7 @@ class MiningReport:
                 yield f"    {each['id']}: {passage}"
 
     def _examples_in_order(self) -> dict[str, list[dict[str, Any]]]:
-        made = [f"{kind}.{rule}" for kind in KINDS for rule in SYNTHETIC]
+        made = [f"{kind}.{rule}" for kind in QUERY_KINDS for rule in SYNTHETIC]
         return {
             rule: [each._asdict() for each in self.examples[rule]]
             for rule in (*made, *CANDIDATES)
@@ -177,7 +177,9 @@ class MiningReport:
 
     def _synthetic(self) -> Mapping[str, Mapping[str, str]]:
         """The kinds of synthetic queries that there were, with what can be counted of them."""
-        asked = [kind for kind in KINDS if self.counts[f"{kind}.passages"]]
+        asked = [
+            kind for kind in QUERY_KINDS if any(self.counts[f"{kind}.{rule}"] for rule in SYNTHETIC)
+        ]
         return dict.fromkeys(asked, SYNTHETIC)
 
     def _numbers(self, sections: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:

@@ -20,17 +20,30 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Generic, NamedTuple, TypeVar, get_args
 
 from ..data.records import Passage
 from ..errors import DataError, UsageError
-from .cuts import KINDS, SHORTEST, Cut, Kind, can_be_asked, drawn_number, piece_of, reading
+from .cuts import (
+    KINDS,
+    SHORTEST,
+    Cut,
+    Kind,
+    QueryKind,
+    can_be_asked,
+    drawn_number,
+    piece_of,
+    reading,
+)
 from .cuts import word_count as words_in
 from .masking import MASK, masked
 from .mining_report import MiningReport
 
-_SHORTEST_REST = 8
+SHORTEST_REST = 8
+"""Words that a passage must have left to be an answer."""
 _BUCKETS = 1 << 25
+
+Item = TypeVar("Item")
 _TOKEN = re.compile(r"\w[\w\-]*")
 
 
@@ -52,7 +65,7 @@ class SyntheticQuery(NamedTuple):
 
     id: str
     text: str
-    kind: Kind
+    kind: QueryKind
     passage_id: str
     cut: Cut | None
 
@@ -90,7 +103,7 @@ def synthesize(passages: Callable[[], Iterable[Passage]], options: SynthesisOpti
             for candidate in _candidates(passage, kind, is_first, options, None):
                 seen.add(f"{kind} {candidate.reading}")
     report = MiningReport()
-    drawn = {kind: _Draw(options.count) for kind in options.kinds}
+    drawn: dict[Kind, Draw[SyntheticQuery]] = {kind: Draw(options.count) for kind in options.kinds}
     for passage, is_first in _with_place(passages()):
         for kind in options.kinds:
             report.count(kind, "passages")
@@ -98,9 +111,9 @@ def synthesize(passages: Callable[[], Iterable[Passage]], options: SynthesisOpti
                 if seen.is_repeated(f"{kind} {candidate.reading}"):
                     report.count_synthetic(kind, "elsewhere", candidate.query.text, passage)
                 else:
-                    drawn[kind].offer(
-                        drawn_number(options.seed, "drawn", candidate.query.id), candidate.query
-                    )
+                    query = candidate.query
+                    number = drawn_number(options.seed, "drawn", query.id)
+                    drawn[kind].offer(number, query.id, query)
     queries = []
     for kind, number in _shares({kind: len(each) for kind, each in drawn.items()}, options.count):
         queries += drawn[kind].first(number)
@@ -139,7 +152,7 @@ def _candidates(
         rule = "later_part"
     elif not can_be_asked(piece.text):
         rule = "length"
-    elif words_in(piece.rest.text, _SHORTEST_REST) < _SHORTEST_REST:
+    elif words_in(piece.rest.text, SHORTEST_REST) < SHORTEST_REST:
         rule = "short_rest"
     elif reading(piece.text) in reading(piece.rest.full_text):
         rule = "repeated"
@@ -211,27 +224,27 @@ class _Seen:
         return self._counts[drawn_number(text) % _BUCKETS] > 1
 
 
-class _Draw:
+class Draw(Generic[Item]):
     """Of all that is offered, the ``size`` of the lowest numbers: an even sample in any order."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._heap: list[tuple[int, SyntheticQuery]] = []
+        self._heap: list[tuple[int, str, Item]] = []
         self.offered = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def offer(self, number: int, query: SyntheticQuery) -> None:
+    def offer(self, number: int, item_id: str, item: Item) -> None:
         self.offered += 1
-        entry = (-number, query)
+        entry = (-number, item_id, item)
         if len(self._heap) < self._size:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heappushpop(self._heap, entry)
 
-    def first(self, number: int) -> list[SyntheticQuery]:
-        return [query for _, query in heapq.nlargest(number, self._heap)]
+    def first(self, number: int) -> list[Item]:
+        return [item for *_, item in heapq.nlargest(number, self._heap)]
 
 
 def _shares(available: dict[Kind, int], count: int) -> Iterator[tuple[Kind, int]]:

@@ -10,6 +10,7 @@ import pytest
 
 from rocketrank.training.lists import read_header, read_lists
 
+from ..training.chat_server import chat_server, saying
 from .conftest import Run
 
 Completed = subprocess.CompletedProcess[str]
@@ -91,6 +92,26 @@ def test_a_reranker_makes_hybrid_lists(
         (("--synthesize", "5", "--kinds", "titel"), "kinds (titel) must be some of title"),
         (("--kinds", "title"), "--kinds needs --synthesize N"),
         (("--keep-unfound",), "--keep-unfound needs --synthesize N"),
+        (("--endpoint", "http://x"), "--endpoint needs --synthesize N"),
+        (
+            ("--synthesize", "5", "--endpoint", "http://x"),
+            "--endpoint (http://x) needs --endpoint-m",
+        ),
+        (("--synthesize", "5", "--endpoint-model", "m"), "--endpoint-model (m) needs --endpoint"),
+        (("--synthesize", "5", "--kinds", "endpoint"), "--kinds (endpoint) needs --endpoint"),
+        (
+            (
+                "--synthesize",
+                "5",
+                "--kinds",
+                "title",
+                "--endpoint",
+                "http://x",
+                "--endpoint-model",
+                "m",
+            ),
+            "--kinds (title) leaves no use for --endpoint",
+        ),
         (("--output", "-"), "output (-) must be a file"),
         (("--output", "no/folder/lists.jsonl"), "output (no/folder/lists.jsonl) is in a folder"),
     ],
@@ -146,6 +167,34 @@ def test_queries_are_made_where_there_are_none(
     assert (only.query_id, only.query) == ("title/kettle", "How a kettle boils water")
     assert {each.title for each in only.candidates} == {""}
     assert len(only.negatives) == 3
+
+
+@pytest.mark.slow
+def test_an_endpoint_writes_queries_for_whole_passages(
+    rq: RunRq, small_index: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "written.jsonl"
+    with chat_server(lambda asked, _: saying(f"who asks {len(asked.prompt)} things")) as (
+        url,
+        asked,
+    ):
+        done = rq(
+            *("mine", "--index", small_index, "--output", output, "--synthesize", "12"),
+            *("--endpoint", url, "--endpoint-model", "writer", "--kinds", "endpoint"),
+            *("--depth", "4", "--negatives", "3"),
+            RQ_ENDPOINT_KEY="secret-key",
+            no_proxy="127.0.0.1",
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked[0].headers["authorization"] == "Bearer secret-key"
+    lists = list(read_lists(output))
+    assert {each.query_id for each in lists} <= {
+        f"endpoint/{name}/0" for name in ("penicillin", "telephone", "bread", "whale")
+    }
+    assert {each.text for one in lists for each in one.candidates} == {None}
+    assert "synthetic: endpoint" in done.stdout.splitlines()
+    for file in tmp_path.iterdir():
+        assert b"secret-key" not in file.read_bytes()
 
 
 def test_lists_that_are_there_are_kept_unless_it_is_asked_otherwise(

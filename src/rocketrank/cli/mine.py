@@ -9,17 +9,15 @@ import typer
 from ..errors import UsageError
 from ..text_width import cut, printable
 from . import options
+from .mine_queries import check_sources, selected, to_make, with_made
 from .show import in_words, style_of_output
 
 if TYPE_CHECKING:
     from ..engine import SearchEngine
-    from ..index import Index
     from ..inference import RuntimeChoice
     from ..training.denoising import Limits
     from ..training.mining import MiningResult, MiningSources
-    from ..training.mining_queries import MiningQueries
     from ..training.mining_report import MiningReport
-    from ..training.synthesis import SynthesisOptions
 
 MOST_EXAMPLES = 10
 
@@ -53,8 +51,29 @@ def mine(
         typer.Option(
             "--kinds",
             metavar="KIND,…",
-            help="What is made: title, heading, sentence, cloze.",
+            help="What is made: title, heading, sentence, cloze, endpoint.",
             show_default="all",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint",
+            metavar="URL",
+            help="Have queries written too, by a chat API like OpenAI's; its key is "
+            "RQ_ENDPOINT_KEY in the environment.",
+        ),
+    ] = None,
+    endpoint_model: Annotated[
+        str | None,
+        typer.Option("--endpoint-model", metavar="NAME", help="The model that writes them."),
+    ] = None,
+    endpoint_prompt: Annotated[
+        Path | None,
+        typer.Option(
+            "--endpoint-prompt",
+            metavar="FILE",
+            help="What it is told, with {passage} where the passage goes.",
         ),
     ] = None,
     keep_unfound: Annotated[
@@ -157,8 +176,13 @@ def mine(
 
     for option, value in {"--model": model, "--reranker": reranker}.items():
         options.refuse_empty(option, value)
-    _check_sources(queries, qrels, synthesize, pseudo_positives)
-    made = _synthesis(synthesize, kinds, keep_unfound, seed)
+    check_sources(queries, qrels, synthesize, pseudo_positives)
+    asks: dict[str, str | Path | None] = {
+        "--endpoint": endpoint,
+        "--endpoint-model": endpoint_model,
+        "--endpoint-prompt": endpoint_prompt,
+    }
+    made = to_make(synthesize, kinds, asks, keep_unfound=keep_unfound, seed=seed)
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     chosen = MiningOptions(
         lists=lists or ("hybrid" if reranker else "undenoised"),
@@ -174,7 +198,7 @@ def mine(
     )
     check_mining(chosen, reranker=reranker is not None)
     mining.check_output(output, overwrite=overwrite)
-    given = _selected(queries, qrels, pseudo_positives)
+    given = selected(queries, qrels, pseudo_positives)
     with SearchEngine.open(
         directory,
         model=model,
@@ -186,7 +210,7 @@ def mine(
         threads=threads,
     ) as opened:
         sources = _sources(opened)
-        asked = _with_synthetic(given, made, sources.index)
+        asked = with_made(given, made, sources.index, output)
         result = mining.mine(
             output,
             asked,
@@ -196,70 +220,6 @@ def mine(
             progress=sys.stderr.isatty(),
         )
     _print_report(result, output, examples)
-
-
-def _check_sources(
-    queries: str | None, qrels: str | None, synthesize: int | None, pseudo_positives: bool
-) -> None:
-    """Raises UsageError where nothing says what is mined for, or options contradict each other."""
-    options.refuse_empty("--queries", queries)
-    options.refuse_empty("--qrels", qrels)
-    if queries is None and qrels is not None:
-        raise UsageError(
-            f"--qrels ({qrels}) needs --queries, the queries that its judgements are about"
-        )
-    if queries is None and pseudo_positives:
-        raise UsageError("--pseudo-positives needs --queries, some of them without a judgement")
-    if queries is None and synthesize is None:
-        raise UsageError(
-            "nothing says which queries to mine for: name them with --queries and --qrels, or have "
-            "them made from the passages with --synthesize N"
-        )
-    if queries is not None and qrels is None and not pseudo_positives:
-        raise UsageError(
-            f"--queries ({queries}) needs --qrels, their judgements; for queries that nobody has "
-            "judged use --pseudo-positives with --reranker"
-        )
-
-
-def _synthesis(
-    count: int | None, kinds: str | None, keep_unfound: bool, seed: int
-) -> "SynthesisOptions | None":
-    from ..training.cuts import KINDS
-    from ..training.synthesis import SynthesisOptions, check_kinds
-
-    if count is None:
-        given = {"--kinds": kinds, "--keep-unfound": keep_unfound or None}
-        for option, value in given.items():
-            if value is not None:
-                raise UsageError(f"{option} needs --synthesize N, the number of queries to make")
-        return None
-    if count < 1:
-        raise UsageError(f"--synthesize ({count}) must be at least 1")
-    chosen = KINDS if kinds is None else check_kinds([each.strip() for each in kinds.split(",")])
-    return SynthesisOptions(count=count, kinds=chosen, seed=seed)
-
-
-def _selected(queries: str | None, qrels: str | None, unjudged: bool) -> "MiningQueries | None":
-    from ..data.qrels import read_qrels
-    from ..data.queries import read_queries
-    from ..training.mining_queries import select_queries
-
-    if queries is None:
-        return None
-    judgements = () if qrels is None else read_qrels(qrels)
-    return select_queries(read_queries(queries), judgements, unjudged=unjudged)
-
-
-def _with_synthetic(
-    given: "MiningQueries | None", made: "SynthesisOptions | None", index: "Index"
-) -> "MiningQueries":
-    from ..training.mining_queries import MiningQueries, with_synthetic
-    from ..training.synthesis import synthesize
-
-    if made is None:
-        return cast(MiningQueries, given)
-    return with_synthetic(given, synthesize(index.live_passages, made))
 
 
 def _limits(low: float | None, high: float | None, reranker: str | None) -> "Limits":
