@@ -56,11 +56,8 @@ def lists_of_query(
     its own: the limit is that of a promotion, and asks more of neither than of a labelled query.
     """
     judged = None if logits is None else _judge(query, pool, logits, options)
-    if query.kind is not None:
-        rule = "not_confident" if judged and judged.denoised.promoted else "kept"
-        report.count_synthetic(query.kind, rule, query.text, positives[0])
-        if rule != "kept":
-            return []
+    if _is_dropped(query, positives, judged, report):
+        return []
     report.record(query.id, query.text, [*pool.decisions, *_decisions(judged)])
     first_of_text = {text_key(passage): passage for passage in reversed(positives)}
     labelled = [
@@ -89,6 +86,21 @@ def lists_of_query(
         others = [_candidate(each, 0, with_text) for each in negatives]
         lists.append(RankingList(query.id, query.text, (positive, *others)))
     return lists
+
+
+def _is_dropped(
+    query: MiningQuery,
+    positives: Sequence[Passage],
+    judged: _Judged | None,
+    report: MiningReport,
+) -> bool:
+    """Whether a synthetic query gets no list, which is counted as what became of it."""
+    if query.kind is None:
+        return False
+    dropped = judged is not None and bool(judged.denoised.promoted)
+    rule = "not_confident" if dropped else "kept"
+    report.count_synthetic(query.kind, rule, query.text, positives[0])
+    return dropped
 
 
 def _judge(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rocketrank.cli.mine_queries import selected
 from rocketrank.training.lists import read_header, read_lists
 
 from ..training.chat_server import chat_server, saying
@@ -142,6 +143,23 @@ def test_options_that_leave_open_what_is_mined_for_are_refused(
     done = run("mine", "--index", "nowhere", "--output", tmp_path / "lists.jsonl", *options)
     assert done.code == 2
     assert done.err.startswith(f"rq: {sentence}")
+
+
+def test_queries_without_judgements_are_mined_for_pseudo_positives(
+    mining: list[str], tmp_path: Path
+) -> None:
+    queries = str(tmp_path / "queries.tsv")
+    alone = selected(queries, None, unjudged=True)
+    assert alone is not None
+    assert [(each.id, each.positives) for each in alone.queries] == [
+        ("q1", ()),
+        ("q2", ()),
+        ("q3", ()),
+    ]
+    some = selected(queries, str(tmp_path / "qrels.txt"), unjudged=True)
+    assert some is not None
+    assert [each.positives for each in some.queries] == [("penicillin",), ("whale",), ()]
+    assert selected(None, None, unjudged=False) is None
 
 
 @pytest.mark.slow
