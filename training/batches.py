@@ -5,6 +5,7 @@ is encoded once a batch, whatever the number of lists it is in, by the process w
 first.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,7 @@ from ..runtime import Batch as Chunk
 from ..runtime import make_batches
 from ..tokenizing import Tokenizer, Tokens
 from .examples import Example
+from .lists import Candidate
 from .models import Reranker, Retriever
 
 if TYPE_CHECKING:
@@ -74,13 +76,15 @@ def lay_out(
     *,
     processes: int = 1,
 ) -> Layout:
-    """Find the distinct passages of ``examples``: those with one id, or with one title and text.
+    """Find the distinct passages of ``examples``: those with one title and text.
 
-    ``texts`` gives the passages of candidates that carry none.
+    ``texts`` gives the passages of candidates that carry none. Candidates of one id with texts of
+    their own may read differently: what synthetic queries were cut out of. A query's positives are
+    then all that have the id of one.
     """
     found = _passages(examples, texts)
     places: dict[tuple[str, str], int] = {}
-    place_of_id: dict[str, int] = {}
+    places_of_id: dict[str, set[int]] = defaultdict(set)
     passages: list[Passage] = []
     owners: list[int] = []
     width = max(len(example.candidates) for example in examples)
@@ -90,19 +94,19 @@ def lay_out(
     list_owner = np.arange(len(examples)) * processes // len(examples)
     for row, example in enumerate(examples):
         for column, candidate in enumerate(example.candidates):
-            passage = found[candidate.id]
+            passage = _own_passage(candidate) or found[candidate.id]
             place = places.setdefault((passage.title, passage.text), len(passages))
             if place == len(passages):
                 passages.append(passage)
                 owners.append(int(list_owner[row]))
-            place_of_id[candidate.id] = place
+            places_of_id[candidate.id].add(place)
             duplicate[row, column] = place in candidates[row, :column]
             candidates[row, column] = place
             real[row, column] = True
     known = np.zeros((len(examples), len(passages)), dtype=np.bool_)
     for row, example in enumerate(examples):
-        labelled = positives[example.query_id].intersection(place_of_id)
-        known[row, [place_of_id[each] for each in labelled]] = True
+        labelled = positives[example.query_id].intersection(places_of_id)
+        known[row, [place for each in labelled for place in places_of_id[each]]] = True
     known[np.arange(len(examples)), candidates[:, 0]] = True
     return Layout(
         list(examples),
@@ -159,21 +163,17 @@ def _chunks(tokens: Sequence[Tokens], tokenizer: Tokenizer, budget: int) -> list
 
 
 def _passages(examples: Sequence[Example], texts: "PassageTexts | None") -> dict[str, Passage]:
-    """Every candidate's passage, by id."""
-    found = {
-        candidate.id: Passage(candidate.id, candidate.text, candidate.title)
-        for example in examples
-        for candidate in example.candidates
-        if candidate.text is not None
-    }
-    missing = [
-        candidate.id
-        for example in examples
-        for candidate in example.candidates
-        if candidate.id not in found
-    ]
-    if missing:
-        wanted = list(dict.fromkeys(missing))
+    """The passages, by id, of candidates without a text of their own."""
+    wanted = list(
+        {
+            candidate.id: None
+            for example in examples
+            for candidate in example.candidates
+            if candidate.text is None
+        }
+    )
+    found: dict[str, Passage] = {}
+    if wanted:
         if texts is None:
             raise DataError(
                 f"{len(wanted)} candidates of this batch have no text, the first with the id "
@@ -181,3 +181,9 @@ def _passages(examples: Sequence[Example], texts: "PassageTexts | None") -> dict
             )
         found.update(zip(wanted, texts.texts(wanted), strict=True))
     return found
+
+
+def _own_passage(candidate: Candidate) -> Passage | None:
+    if candidate.text is None:
+        return None
+    return Passage(candidate.id, candidate.text, candidate.title)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ..data.records import Passage, Query
 from ..errors import DataError
+from .masking import MASK, masked
 
-MASK = "…"
 LONGEST_BODY = 40
 """Words that are kept of a body, so that all of it is read by models that read little."""
 
@@ -113,6 +113,4 @@ def _masked(text: str, name: str) -> str:
     The names of class and module alone stay: "socket" is a word too.
     """
     parts = name.split(".")
-    names = [".".join(parts[start:]) for start in range(len(parts))]
-    alternatives = "|".join(re.escape(each) for each in names)
-    return re.sub(rf"(?<![\w.])(?:\w+\.)*?(?:{alternatives})(?!\w)", MASK, text)
+    return masked(text, [".".join(parts[start:]) for start in range(len(parts))])

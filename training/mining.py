@@ -35,6 +35,7 @@ from .mining_lists import Logits, lists_of_query
 from .mining_options import MiningOptions, check_mining
 from .mining_queries import MiningQueries, MiningQuery
 from .mining_report import MiningReport
+from .mining_synthetic import as_cut, is_lost, own_scores, write_made
 
 # A batch is what a killed run loses, an encoding what is in memory as vectors.
 _QUERIES_PER_BATCH = 256
@@ -50,6 +51,9 @@ class Retriever(Protocol):
     @property
     def fingerprint(self) -> str: ...
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+    def encode_passages(
+        self, texts: Sequence[str], titles: Sequence[str]
+    ) -> NDArray[np.float32]: ...
 
 
 class Reranker(Protocol):
@@ -146,11 +150,17 @@ def mine(
                     bar.update(len(batch))
         report = MiningReport()
         report.count_all("queries", queries.counts)
+        if queries.made is not None:
+            report.add(queries.made.as_record())
         for record in ledger.records():
             report.add(record)
         report_path = output.with_name(f"{output.stem}.report.json")
         write_durably(report_path, [report.as_json(_made_with(sources, identity))])
         count = write_lists(output, _stored_lists(ledger), _header(sources))
+        synthetic = {query.id: query for query in queries.queries if query.kind}
+        if synthetic:
+            kept = dict.fromkeys(each.query_id for each in _stored_lists(ledger))
+            write_made(output, [synthetic[each] for each in kept if each in synthetic])
         ledger.remove()
     return MiningResult(count, resumed, report, report_path)
 
@@ -167,7 +177,9 @@ class _Miner:
         """The batch's lists and report, as the ledger keeps them."""
         positives = self._positives(batch)
         report = MiningReport()
-        found = self._search(batch, vectors, report)
+        found = self._search(batch, positives, vectors, report)
+        if self._options.round_trip:
+            batch, positives, found = _round_trip(batch, positives, found, report)
         pools = [gather(*both) for both in zip(found, positives, strict=True)]
         lists = []
         for query, own, pool, scored in zip(
@@ -180,14 +192,23 @@ class _Miner:
     def _positives(self, batch: Sequence[MiningQuery]) -> list[list[Passage]]:
         ids = list({each: None for query in batch for each in query.positives})
         found = dict(zip(ids, self._sources.index.passages_by_id(ids), strict=True))
-        return [[found[each] for each in query.positives] for query in batch]
+        return [
+            [query.cut.of(found[each]) if query.cut else found[each] for each in query.positives]
+            for query in batch
+        ]
 
     def _search(
-        self, batch: Sequence[MiningQuery], vectors: NDArray[np.float32], report: MiningReport
+        self,
+        batch: Sequence[MiningQuery],
+        positives: list[list[Passage]],
+        vectors: NDArray[np.float32],
+        report: MiningReport,
     ) -> list[list[Found]]:
         """What the retriever found for each query, best first, and then what BM25 found."""
         index, options = self._sources.index, self._options
-        result = index.search(vectors, min(options.depth, len(index)))
+        own_score = own_scores(batch, positives, vectors, self._sources.retriever)
+        deeper = options.depth + bool(own_score)
+        result = index.search(vectors, min(deeper, len(index)))
         by_vector = [
             [(row, score) for row, score in zip(*both, strict=True) if row >= 0]
             for both in zip(result.rows.tolist(), result.scores.tolist(), strict=True)
@@ -198,18 +219,26 @@ class _Miner:
         rows = sorted({row for hits in (*by_vector, *by_word) for row, _ in hits})
         passages = dict(zip(rows, index.passages(rows), strict=True))
         found: list[list[Found]] = [[] for _ in batch]
-        for name, searched in (("retriever", by_vector), ("bm25", by_word)):
-            for own, hits in zip(found, searched, strict=True):
-                report.count("candidates", name, len(hits))
-                for rank, (row, score) in enumerate(hits, start=1):
-                    own.append(Found(passages[row], score, f"{name}:{rank}"))
+        searches = (("retriever", by_vector, options.depth), ("bm25", by_word, options.bm25_depth))
+        for name, searched, depth in searches:
+            for own, query, labelled, rows_scores in zip(
+                found, batch, positives, searched, strict=True
+            ):
+                hits = [(passages[row], score) for row, score in rows_scores]
+                placed = None
+                if name == "retriever" and query.id in own_score:
+                    placed = labelled[0], own_score[query.id]
+                kept = as_cut(query, hits, placed, depth)
+                report.count("candidates", name, len(kept))
+                for rank, (passage, score) in enumerate(kept, start=1):
+                    own.append(Found(passage, score, f"{name}:{rank}"))
         return found
 
     def _score(
         self, batch: Sequence[MiningQuery], positives: list[list[Passage]], pools: list[Pool]
     ) -> list[Logits | None]:
         reranker = self._sources.reranker
-        if reranker is None:
+        if reranker is None or not batch:
             return [None] * len(batch)
         read = [
             [*own, *(each.passage for each in pool.candidates)]
@@ -234,6 +263,23 @@ class _Miner:
         ]
 
 
+def _round_trip(
+    batch: Sequence[MiningQuery],
+    positives: list[list[Passage]],
+    found: list[list[Found]],
+    report: MiningReport,
+) -> tuple[list[MiningQuery], list[list[Passage]], list[list[Found]]]:
+    """Without synthetic queries whose passage the retriever does not find; they are counted."""
+    kept = []
+    for each in zip(batch, positives, found, strict=True):
+        query, own, hits = each
+        if query.kind is not None and is_lost(query, hits):
+            report.count_synthetic(query.kind, "not_found", query.text, own[0])
+        else:
+            kept.append(each)
+    return [each[0] for each in kept], [each[1] for each in kept], [each[2] for each in kept]
+
+
 def _check_model(sources: MiningSources) -> None:
     index, retriever = sources.index, sources.retriever
     if retriever.fingerprint != index.fingerprint:
@@ -251,7 +297,9 @@ def _identity(
     """All that the lists depend on, under names for a sentence; long hashes by their beginning."""
     asked = hashlib.sha256()
     for query in queries:
-        content = [query.id, query.text, query.positives, sorted(query.irrelevant)]
+        content: list[object] = [query.id, query.text, query.positives, sorted(query.irrelevant)]
+        if query.kind is not None:
+            content += [query.kind, query.cut and [*query.cut]]
         asked.update(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE))
     indexed = hashlib.sha256("".join(f.sha256 for f in sources.index.manifest.files()).encode())
     return {
@@ -265,6 +313,7 @@ def _identity(
         "seed": options.seed,
         "with_text": options.with_text,
         "precision": options.precision,
+        "round_trip": options.round_trip,
         "queries_and_judgements": asked.hexdigest()[:16],
         "index": indexed.hexdigest()[:16],
         "retriever": sources.retriever.fingerprint[:16],

@@ -52,9 +52,12 @@ def lists_of_query(
     """The query's lists, undenoised ones first; all that was decided goes into ``report``.
 
     ``logits`` None: there is no re-ranker, and so no denoised list. A list without a negative is
-    left out.
+    left out. A synthetic query has none where the re-ranker is confident of another passage than
+    its own: the limit is that of a promotion, and asks more of neither than of a labelled query.
     """
     judged = None if logits is None else _judge(query, pool, logits, options)
+    if _is_dropped(query, positives, judged, report):
+        return []
     report.record(query.id, query.text, [*pool.decisions, *_decisions(judged)])
     first_of_text = {text_key(passage): passage for passage in reversed(positives)}
     labelled = [
@@ -64,7 +67,7 @@ def lists_of_query(
     ]
     report.count("queries", "same_positive", len(positives) - len(labelled))
     lists = []
-    for plan in _plans([_from_qrels(each) for each in labelled], pool, judged, options):
+    for plan in _plans([_from_source(each, query) for each in labelled], pool, judged, options):
         negatives = draw(
             plan.candidates,
             options.negatives,
@@ -77,10 +80,27 @@ def lists_of_query(
             continue
         report.count("lists", plan.kind)
         report.count("lists", "short", len(negatives) < options.negatives)
-        positive = _candidate(plan.positive, 1, options)
-        others = [_candidate(each, 0, options) for each in negatives]
+        # What is cut stands in no index: a list of such passages brings their texts.
+        with_text = options.with_text or query.cut is not None
+        positive = _candidate(plan.positive, 1, with_text)
+        others = [_candidate(each, 0, with_text) for each in negatives]
         lists.append(RankingList(query.id, query.text, (positive, *others)))
     return lists
+
+
+def _is_dropped(
+    query: MiningQuery,
+    positives: Sequence[Passage],
+    judged: _Judged | None,
+    report: MiningReport,
+) -> bool:
+    """Whether a synthetic query gets no list, which is counted as what became of it."""
+    if query.kind is None:
+        return False
+    dropped = judged is not None and bool(judged.denoised.promoted)
+    rule = "not_confident" if dropped else "kept"
+    report.count_synthetic(query.kind, rule, query.text, positives[0])
+    return dropped
 
 
 def _judge(
@@ -126,8 +146,9 @@ def _plans(
         yield _Plan("pseudo", _noted(judged.pseudo, "pseudo"), negatives, "denoised")
 
 
-def _from_qrels(found: Found) -> Found:
-    return found._replace(source=f"qrels+{found.source}" if found.source else "qrels")
+def _from_source(found: Found, query: MiningQuery) -> Found:
+    origin = f"synthetic:{query.kind}" if query.kind else "qrels"
+    return found._replace(source=f"{origin}+{found.source}" if found.source else origin)
 
 
 def _noted(decision: Decision, what: str) -> Found:
@@ -136,7 +157,7 @@ def _noted(decision: Decision, what: str) -> Found:
     return found._replace(source=f"{found.source}+{what}:{decision.confidence:.4g}")
 
 
-def _candidate(found: Found, label: int, options: MiningOptions) -> Candidate:
+def _candidate(found: Found, label: int, with_text: bool) -> Candidate:
     passage, score, source = found
-    text, title = (passage.text, passage.title) if options.with_text else (None, "")
+    text, title = (passage.text, passage.title) if with_text else (None, "")
     return Candidate(passage.id, label, score, source, text, title)

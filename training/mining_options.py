@@ -17,7 +17,8 @@ class MiningOptions:
 
     ``hybrid`` lists are the union of both kinds. ``precision`` is a note on how the models compute,
     on which scores depend. ``with_text`` writes the passages themselves into the lists, instead of
-    their ids alone.
+    their ids alone. With ``round_trip`` a synthetic query is kept only if the retriever finds the
+    rest of its passage by it.
     """
 
     lists: ListKinds = "undenoised"
@@ -29,6 +30,7 @@ class MiningOptions:
     seed: int = 0
     with_text: bool = False
     precision: str = ""
+    round_trip: bool = True
 
     @property
     def denoises(self) -> bool:

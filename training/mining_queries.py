@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from ..data.records import Judgement, Query
 from ..errors import DataError
+from .cuts import Cut, QueryKind
+from .mining_report import MiningReport
+from .synthesis import Synthesis
 
 _log = logging.getLogger(__name__)
 
@@ -15,19 +18,26 @@ class MiningQuery(NamedTuple):
     """A query with the ids of its labelled positives, in the order of the judgements.
 
     ``irrelevant`` were judged not relevant. Without positives the query has no judgement at all.
+    A synthetic query has a ``kind``; its candidates are read without the piece that is ``cut``.
     """
 
     id: str
     text: str
     positives: tuple[str, ...]
     irrelevant: frozenset[str] = frozenset()
+    kind: QueryKind | None = None
+    cut: Cut | None = None
 
 
 class MiningQueries(NamedTuple):
-    """The queries in their file's order, and what ``MiningReport`` counts of them."""
+    """The queries in their file's order, and what ``MiningReport`` counts of them.
+
+    ``made`` is the report of the synthetic ones among them.
+    """
 
     queries: list[MiningQuery]
     counts: Counter[str]
+    made: MiningReport | None = None
 
 
 def select_queries(
@@ -64,6 +74,24 @@ def select_queries(
             len(judged),
         )
     return MiningQueries(chosen, counts)
+
+
+def with_synthetic(queries: MiningQueries | None, made: Synthesis) -> MiningQueries:
+    """``queries`` and behind them those that were made. DataError for an id of both."""
+    own = queries or MiningQueries([], Counter())
+    taken = {each.id for each in own.queries}
+    for each in made.queries:
+        if each.id in taken:
+            raise DataError(
+                f"expected other ids of queries than those of synthetic ones, found {each.id}: "
+                "give the query another id"
+            )
+    synthetic = [
+        MiningQuery(each.id, each.text, (each.passage_id,), kind=each.kind, cut=each.cut)
+        for each in made.queries
+    ]
+    counts = own.counts + Counter(synthetic=len(synthetic))
+    return MiningQueries([*own.queries, *synthetic], counts, made.report)
 
 
 def _kind(has_positive: bool, has_irrelevant: bool, unjudged: bool) -> str:

@@ -6,7 +6,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from .denoising import Decision, Rule
+from ..data.records import Passage
+from .cuts import QUERY_KINDS, QueryKind
+from .denoising import Decision, Found, Rule
 
 EXAMPLES_KEPT = 10
 """How many examples of each rule a report holds."""
@@ -14,6 +16,7 @@ _PASSAGE_START = 300
 
 QUERIES: Final[Mapping[str, str]] = {
     "labelled": "with a labelled positive: mined",
+    "synthetic": "made from passages: mined",
     "pseudo": "without a judgement: mined for a pseudo-positive",
     "unjudged": "without a judgement: left out",
     "without_positive": "judged, but without a positive: left out",
@@ -43,6 +46,21 @@ LISTS: Final[Mapping[str, str]] = {
     "pseudo": "denoised, for pseudo-positives",
     "short": "of all these with fewer negatives than were asked for",
     "without_negatives": "not written: no negative was left",
+}
+SYNTHETIC: Final[Mapping[str, str]] = {
+    "passages": "passages read",
+    "absent": "dropped: the passage has none, or nothing else",
+    "later_part": "dropped: of a document's later parts",
+    "length": "dropped: fewer than 3 or more than 40 words",
+    "short_rest": "dropped: next to nothing is left of the passage",
+    "repeated": "dropped: the rest of the passage says it too",
+    "masked": "dropped: next to nothing is left of it without its names",
+    "elsewhere": "dropped: other documents have it too",
+    "not_drawn": "left out: more than were asked for",
+    "drawn": "queries",
+    "not_found": "dropped: the retriever does not find the rest of the passage by it",
+    "not_confident": "dropped: the re-ranker is confident of another passage",
+    "kept": "kept",
 }
 _SECTIONS: Final = {"queries": QUERIES, "candidates": CANDIDATES, "lists": LISTS}
 
@@ -93,6 +111,14 @@ class MiningReport:
                 examples.append(_example(query_id, query, decision))
             seen.add(decision.rule)
 
+    def count_synthetic(self, kind: QueryKind, rule: str, query: str, passage: Passage) -> None:
+        """Counts what a rule did with a synthetic query, and keeps it while there is room."""
+        self.count(kind, rule)
+        examples = self.examples.setdefault(f"{kind}.{rule}", [])
+        if query and len(examples) < EXAMPLES_KEPT:
+            found = Found(passage, None, f"synthetic:{kind}")
+            examples.append(_example(f"{kind}/{passage.id}", query, Decision("kept", found)))
+
     def add(self, record: Mapping[str, Any]) -> None:
         """Adds what ``as_record`` gave for a batch of later queries."""
         self.counts.update(record["counts"])
@@ -109,18 +135,20 @@ class MiningReport:
 
     def as_json(self, made_with: Mapping[str, object]) -> bytes:
         """The report as a file: ``made_with`` (the options), all counts, and the examples."""
-        sections = {
-            section: {name: self.counts[f"{section}.{name}"] for name in names}
-            for section, names in _SECTIONS.items()
+        made = {"synthesis": self._numbers(self._synthetic())} if self._synthetic() else {}
+        content = {
+            "made_with": dict(made_with),
+            **made,
+            **self._numbers(_SECTIONS),
+            "examples": self._examples_in_order(),
         }
-        content = {"made_with": dict(made_with), **sections, "examples": self._examples_in_order()}
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     def table(self) -> Iterator[str]:
         """Lines for a terminal: each section's counts that are not zero, right-aligned."""
         width = max((len(f"{number:,}") for number in self.counts.values()), default=1)
-        for section, names in _SECTIONS.items():
-            yield section
+        for section, names in {**self._synthetic(), **_SECTIONS}.items():
+            yield f"synthetic: {section}" if section in QUERY_KINDS else section
             for name, words in names.items():
                 number = self.counts[f"{section}.{name}"]
                 if number:
@@ -129,7 +157,8 @@ class MiningReport:
     def example_lines(self, number: int) -> Iterator[str]:
         """Lines for a terminal: up to ``number`` examples of each rule, their texts uncut."""
         for rule, examples in self._examples_in_order().items():
-            yield f"{rule}: {CANDIDATES[rule]}"
+            kind, _, name = rule.rpartition(".")
+            yield f"{rule}: {SYNTHETIC[name] if kind else CANDIDATES[rule]}"
             for each in examples[:number]:
                 yield f"  query {each['query_id']}: {each['query']}"
                 yield f"    {_scores(each)}"
@@ -139,10 +168,24 @@ class MiningReport:
                 yield f"    {each['id']}: {passage}"
 
     def _examples_in_order(self) -> dict[str, list[dict[str, Any]]]:
+        made = [f"{kind}.{rule}" for kind in QUERY_KINDS for rule in SYNTHETIC]
         return {
             rule: [each._asdict() for each in self.examples[rule]]
-            for rule in CANDIDATES
+            for rule in (*made, *CANDIDATES)
             if self.examples.get(rule)
+        }
+
+    def _synthetic(self) -> Mapping[str, Mapping[str, str]]:
+        """The kinds of synthetic queries that there were, with what can be counted of them."""
+        asked = [
+            kind for kind in QUERY_KINDS if any(self.counts[f"{kind}.{rule}"] for rule in SYNTHETIC)
+        ]
+        return dict.fromkeys(asked, SYNTHETIC)
+
+    def _numbers(self, sections: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
+        return {
+            section: {name: self.counts[f"{section}.{name}"] for name in names}
+            for section, names in sections.items()
         }
 
 

@@ -5,6 +5,7 @@ The folder of a pipeline holds, in the order in which they are made:
 ============================================  ====================================================
 ``data.json``, ``recipe.toml``                what it was begun with
 ``train.*``, ``dev.*``                        the judged queries, the held-out ones apart
+``synthesis.json``                            where queries are made: yields, and examples
 ``index-start``                               the corpus as the starting retriever encodes it
 ``dev.jsonl``                                 what it finds for the dev queries
 ``lists-warmup.jsonl``                        lists of its negatives, or the recipe's own lists
@@ -68,6 +69,7 @@ from .pipeline_steps import (
     train_stage,
     write_dev_lists,
 )
+from .pipeline_synthetic import make_queries
 from .recipe import Recipe, Stage, StageName
 from .run import Outcome
 
@@ -151,11 +153,13 @@ def _run(step: _Step, rank: int) -> Outcome | None:
 
 def _steps(work: Work) -> Iterator[_Step]:
     """The steps in their order. What a step depends on is asked when those before are finished."""
-    yield _Step(
-        "reading the queries and looking for their passages in the corpus",
-        work.output / f"{DEV}.qrels",
-        partial(split, work.recipe, work.data, work.output, mines=mines(work)),
-    )
+    if work.recipe.data.synthesize:
+        words = "making queries from the corpus"
+        read = partial(make_queries, work.recipe, work.data, work.output)
+    else:
+        words = "reading the queries and looking for their passages in the corpus"
+        read = partial(split, work.recipe, work.data, work.output, mines=mines(work))
+    yield _Step(words, work.output / f"{DEV}.qrels", read)
     has_dev = bool(read_part(work.output, DEV).queries)
     yield from _first_steps(work, has_dev)
     yield from _warmup_steps(work, has_dev)

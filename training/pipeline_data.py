@@ -79,11 +79,12 @@ def check_files(data: DataSection, folder: Path) -> None:
             "data.corpus is empty, but a pipeline indexes a corpus: name its files, such as "
             "--set data.corpus=corpus.jsonl"
         )
-    if not data.candidates and not (data.queries and data.qrels):
+    if not data.candidates and not data.synthesize and not (data.queries and data.qrels):
         key = "data.qrels" if data.queries else "data.queries"
         raise UsageError(
             f"{key} is empty, so there is nothing to train on: name training queries "
-            "(data.queries) with their judgements (data.qrels), or ready lists (data.candidates)"
+            "(data.queries) with their judgements (data.qrels), or ready lists (data.candidates), "
+            "or have queries made from the corpus (data.synthesize)"
         )
     for key, paths in files_of(data, folder).items():
         try:
@@ -96,6 +97,7 @@ def identity_of(data: DataSection, folder: Path) -> dict[str, Any]:
     """What tells the files from others: sizes, and hashes except of the corpus.
 
     A corpus may be large, and an unfinished index compares it, passage by passage, by itself.
+    Where queries are made, test files give figures and nothing else: they are left out.
     """
     return {
         key: [
@@ -104,6 +106,7 @@ def identity_of(data: DataSection, folder: Path) -> dict[str, Any]:
             for path in paths
         ]
         for key, paths in files_of(data, folder).items()
+        if not (data.synthesize and key.startswith(f"data.{TEST}_"))
     }
 
 
@@ -150,8 +153,8 @@ def split(recipe: Recipe, folder: Path, output: Path, *, mines: bool) -> None:
         wanted["data.test_run"] = _passages_of(folder / data.test_run, asked, data)
     _check_passages(data, folder, wanted)
     train_queries = {each.id: each.text for each in train}
-    _write(output, TRAIN, train_queries, judgements)
-    _write(output, DEV, dev_queries, dev_judgements)
+    write_part(output, TRAIN, train_queries, judgements)
+    write_part(output, DEV, dev_queries, dev_judgements)
     _log.info("%d training queries, %d dev queries", len(train_queries), len(dev_queries))
 
 
@@ -235,9 +238,11 @@ def _check_passages(data: DataSection, folder: Path, wanted: Mapping[str, list[s
             )
 
 
-def _write(
+def write_part(
     output: Path, part: str, queries: Mapping[str, str], judgements: Iterable[Judgement]
 ) -> None:
+    """Write queries and those of ``judgements`` that are about them. Raises DataError."""
+
     def qrels() -> Iterator[bytes]:
         for query_id, passage_id, relevance in judgements:
             if query_id not in queries:

@@ -37,7 +37,9 @@ from ..two_stage import (
 from .passages import open_passages
 from .pipeline_data import DEPTH, DEV, TEST, TRAIN, Judged, read_first, read_part, read_test
 from .pipeline_steps import Work
+from .pipeline_synthetic import as_read, read_made, replaced
 from .recipe import recipe_fingerprint
+from .synthesis import SyntheticQuery
 
 _log = logging.getLogger(__name__)
 
@@ -87,8 +89,8 @@ def write_results(work: Work, pair: Pair, *, reranker_folder: Path) -> None:
     texts = open_passages([pair.index])
     parts: dict[str, Any] = {}
     seen = read_part(work.output, TRAIN).positives
-    dev = _dev(work)
-    scored = _score(work, pair, dev, texts) if dev.queries else None
+    dev, made = _dev(work), read_made(work.output, DEV)
+    scored = _score(work, pair, dev, texts, made) if dev.queries else None
     chosen = _choose(work, dev, scored) if pair.reranker else None
     if chosen is not None:
         settings = folder_settings(reranker_folder)
@@ -97,7 +99,7 @@ def write_results(work: Work, pair: Pair, *, reranker_folder: Path) -> None:
         parts[DEV] = _measured(work, DEV, dev, scored, chosen, seen)
     test = _test(work)
     if test is not None:
-        found = _score(work, pair, test, texts)
+        found = _score(work, pair, test, texts, {})
         parts[TEST] = _measured(work, TEST, test, found, chosen, seen)
     content = {
         "recipe": work.recipe.name,
@@ -125,7 +127,13 @@ def _test(work: Work) -> Judged | None:
     return test._replace(run=read_first(run, test.queries, DEPTH)) if run else test
 
 
-def _score(work: Work, pair: Pair, part: Judged, texts: PassageTexts) -> _Scored:
+def _score(
+    work: Work,
+    pair: Pair,
+    part: Judged,
+    texts: PassageTexts,
+    made: dict[str, SyntheticQuery],
+) -> _Scored:
     trained = pair.start.fingerprint != pair.retriever.fingerprint
     if part.run is not None:
         retriever = retriever_scores(part.run, pair.retriever, part.queries, texts)
@@ -133,16 +141,24 @@ def _score(work: Work, pair: Pair, part: Judged, texts: PassageTexts) -> _Scored
         if trained:
             start = retriever_scores(part.run, pair.start, part.queries, texts)
     else:
-        with Index.open(pair.index, threads=work.threads) as index:
-            retriever = retrieve(index, pair.retriever, part.queries, DEPTH)
-        start = retriever
+
+        def found(folder: Path, encoder: DualEncoder) -> Scores:
+            with Index.open(folder, threads=work.threads) as index:
+                scores = retrieve(index, encoder, part.queries, DEPTH + bool(made))
+            return replaced(scores, made, encoder, texts, DEPTH) if made else scores
+
+        retriever = start = found(pair.index, pair.retriever)
         if trained and pair.start_index is not None:
-            with Index.open(pair.start_index, threads=work.threads) as index:
-                start = retrieve(index, pair.start, part.queries, DEPTH)
+            start = found(pair.start_index, pair.start)
     logits: Scores = {}
     if pair.reranker is not None:
         logits = reranker_scores(
-            retriever, pair.reranker, part.queries, texts, progress=work.progress
+            retriever,
+            pair.reranker,
+            part.queries,
+            texts,
+            as_read=lambda query_id, passage: as_read(made.get(query_id), passage),
+            progress=work.progress,
         )
     return _Scored(part.run or {}, start, retriever, logits)
 

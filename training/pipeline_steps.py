@@ -24,6 +24,7 @@ from .lists import Candidate, ListsHeader, RankingList, write_lists
 from .mining import MiningSources, mine, tokenizer_fingerprint
 from .mining_options import ListKinds, MiningOptions
 from .mining_queries import select_queries
+from .passages import open_passages
 from .pipeline_data import (
     DEV,
     TRAIN,
@@ -33,6 +34,7 @@ from .pipeline_data import (
     read_first,
     read_part,
 )
+from .pipeline_synthetic import made_to_mine, read_made, replaced, with_cuts
 from .recipe import ModelsSection, Recipe, StageName
 from .run import Outcome, TrainOptions, train
 
@@ -122,7 +124,7 @@ def mine_lists(
     reranker: str | Path | None = None,
 ) -> None:
     """Mine lists of the training queries from the index ``index``, or go on with that."""
-    queries = select_queries(
+    queries = made_to_mine(work.output) or select_queries(
         read_queries(work.output / f"{TRAIN}.queries.jsonl"),
         read_qrels(work.output / f"{TRAIN}.qrels"),
     )
@@ -155,14 +157,18 @@ def write_dev_lists(work: Work, name: str, *, index: str, retriever: str | Path)
         write_lists(work.output / name, _labelled(dev, read_first(run, dev.queries, depth), "run"))
         return
     encoder = work.retriever(retriever)
+    made, texts = read_made(work.output, DEV), open_passages([work.output / index])
     with Index.open(work.output / index, threads=work.threads) as opened:
-        found = retrieve(opened, encoder, dev.queries, depth)
+        found = retrieve(opened, encoder, dev.queries, depth + bool(made))
+    if made:
+        found = replaced(found, made, encoder, texts, depth)
     header = ListsHeader(
         tokenizer=tokenizer_fingerprint(encoder.model),
         index=str(work.output / index),
         retriever=f"{encoder.name} (fingerprint {encoder.fingerprint[:12]})",
     )
-    write_lists(work.output / name, _labelled(dev, found, "retriever"), header)
+    lists = with_cuts(_labelled(dev, found, "retriever"), made, texts)
+    write_lists(work.output / name, lists, header)
 
 
 def _labelled(dev: Judged, found: Scores, source: str) -> Iterator[RankingList]:

@@ -237,6 +237,10 @@ def _assemble(path: Path, values: Mapping[str, Any]) -> Recipe:
 def _check_together(recipe: Recipe, given: _Given) -> None:
     """Raise for values that are good by themselves and make no sense beside one another."""
     data, mining = recipe.data, recipe.mining
+    for key in ("data.queries", "data.qrels", "data.candidates"):
+        if data.synthesize and _value(recipe, key):
+            problem = "but queries are either given or made from the corpus: leave one of both out"
+            raise _clash(recipe, given, problem, "data.synthesize", key)
     for part in ("dev", "test"):
         queries, qrels = f"data.{part}_queries", f"data.{part}_qrels"
         if bool(_value(recipe, queries)) != bool(_value(recipe, qrels)):

@@ -15,6 +15,7 @@ _SHOWN = 60
 
 
 Lists = Literal["undenoised", "denoised", "hybrid"]
+Made = Literal["title", "heading", "sentence", "cloze"]
 Schedule = Literal["constant", "linear", "cosine"]
 Direction = Literal["student_teacher", "teacher_student"]
 Reduction = Literal["query", "element"]
@@ -40,12 +41,15 @@ class DataSection:
     ``candidates`` are ready lists in any format that ``training.list_formats`` reads. Where
     ``dev_queries`` is empty, ``dev_share`` of the training queries is held out. ``dev_run`` and
     ``test_run`` are runs to re-rank; without one the passages are retrieved, ``dev_depth`` deep.
+    ``synthesize`` is the number of queries to make from the corpus where there are none.
     """
 
     corpus: tuple[str, ...] = ()
     queries: str = ""
     qrels: str = ""
     candidates: str = ""
+    synthesize: int = 0
+    synthesize_kinds: tuple[Made, ...] = get_args(Made)
     dev_queries: str = ""
     dev_qrels: str = ""
     dev_run: str = ""
@@ -175,6 +179,7 @@ _STEPS = "steps; 0 is once an epoch"
 RANGES: Mapping[str, Range] = MappingProxyType(
     {
         "seed": Range(0, 2**32 - 1),
+        "synthesize": Range(0, note="0 makes no queries"),
         "dev_share": Range(0, 0.5),
         "dev_depth": Range(1),
         "layers": Range(0, note="0 keeps all"),
@@ -234,6 +239,10 @@ def unmet_expectation(key: Key, value: object) -> str | None:
         choices = get_args(key.kind)
         quoted = [toml_value(choice) for choice in choices]
         return None if value in choices else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+    if choices := _choices_of_each(key):
+        several = value if isinstance(value, list) else [value]
+        good = several and all(one in choices for one in several)
+        return None if good else f"a list of some of {', '.join(map(toml_value, choices))}"
     if key.kind is not str and not isinstance(value, str):
         good = isinstance(value, list) and all(_is_text(one) and one.strip() for one in value)
         return None if good else "a list of file names in quotes"
@@ -241,6 +250,12 @@ def unmet_expectation(key: Key, value: object) -> str | None:
         return "text in UTF-8" if isinstance(value, str) else "text in quotes"
     blank = key.name in _NEVER_BLANK and not str(value).strip()
     return "text that is not empty" if blank else None
+
+
+def _choices_of_each(key: Key) -> tuple[str, ...]:
+    """What each value of a list may be, () where that is anything."""
+    of = get_args(key.kind)[0] if get_origin(key.kind) is tuple else str
+    return get_args(of) if get_origin(of) is Literal else ()
 
 
 def _unmet_number(key: Key, value: object) -> str | None:

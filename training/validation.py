@@ -93,7 +93,8 @@ def validate(
 
 def retriever_scores(dev: DevSet, model: Retriever, runner: "_Runner") -> Scores:
     """Raw scores, as an index gives them: inner products without the model's scale."""
-    passages = {each.id: each for found in dev.candidates.values() for each in found}
+    # by text as well: of synthetic queries' candidates, what is asked is cut out
+    passages = {_reading(each): each for found in dev.candidates.values() for each in found}
     queries = runner.run(
         model.query.layer, model.query.tokenizer, model.query_tokens, list(dev.queries.values())
     )
@@ -103,13 +104,18 @@ def retriever_scores(dev: DevSet, model: Retriever, runner: "_Runner") -> Scores
         model.passage_tokens,
         list(passages.values()),
     )
-    row = {passage_id: number for number, passage_id in enumerate(passages)}
+    row = {key: number for number, key in enumerate(passages)}
     return {
         query_id: {
-            each.id: float(vectors[row[each.id]] @ query) for each in dev.candidates[query_id]
+            each.id: float(vectors[row[_reading(each)]] @ query)
+            for each in dev.candidates[query_id]
         }
         for query_id, query in zip(dev.queries, queries, strict=True)
     }
+
+
+def _reading(passage: Passage) -> tuple[str, str, str]:
+    return passage.id, passage.title, passage.text
 
 
 def reranker_scores(dev: DevSet, model: Reranker, runner: "_Runner") -> Scores:

@@ -4,7 +4,7 @@ Scores are query id → passage id → score. A retriever's are in the order of 
 passages that a run has found in the order of that run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tqdm import tqdm
@@ -74,9 +74,13 @@ def reranker_scores(
     queries: Mapping[str, str],
     texts: PassageTexts,
     *,
+    as_read: Callable[[str, Passage], Passage] = lambda _, passage: passage,
     progress: bool,
 ) -> Scores:
-    """The logits of all that was found, in its order."""
+    """The logits of all that was found, in its order.
+
+    ``as_read`` gives what is read of a passage for the query of an id, such as a part of it.
+    """
     scored: Scores = {}
     with tqdm(total=len(found), desc="re-ranking", disable=not progress) as bar:
         for part in _parts(found):
@@ -84,7 +88,7 @@ def reranker_scores(
             passages = texts.texts([each for _, each in pairs])
             logits = reranker.score(
                 [
-                    (queries[query_id], passage.full_text)
+                    (queries[query_id], as_read(query_id, passage).full_text)
                     for (query_id, _), passage in zip(pairs, passages, strict=True)
                 ]
             )

@@ -1,13 +1,18 @@
 """``rq mine`` as a user meets it, with the real model on four passages."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rocketrank.cli.mine_queries import selected
 from rocketrank.training.lists import read_header, read_lists
+
+from ..training.chat_server import chat_server, saying
+from .conftest import Run
 
 Completed = subprocess.CompletedProcess[str]
 RunRq = Callable[..., Completed]
@@ -84,6 +89,30 @@ def test_a_reranker_makes_hybrid_lists(
             "the limits low (0.9) and high (0.5)",
         ),
         (("--reranker", ""), "--reranker is empty"),
+        (("--synthesize", "0"), "--synthesize (0) must be at least 1"),
+        (("--synthesize", "5", "--kinds", "titel"), "kinds (titel) must be some of title"),
+        (("--kinds", "title"), "--kinds needs --synthesize N"),
+        (("--keep-unfound",), "--keep-unfound needs --synthesize N"),
+        (("--endpoint", "http://x"), "--endpoint needs --synthesize N"),
+        (
+            ("--synthesize", "5", "--endpoint", "http://x"),
+            "--endpoint (http://x) needs --endpoint-m",
+        ),
+        (("--synthesize", "5", "--endpoint-model", "m"), "--endpoint-model (m) needs --endpoint"),
+        (("--synthesize", "5", "--kinds", "endpoint"), "--kinds (endpoint) needs --endpoint"),
+        (
+            (
+                "--synthesize",
+                "5",
+                "--kinds",
+                "title",
+                "--endpoint",
+                "http://x",
+                "--endpoint-model",
+                "m",
+            ),
+            "--kinds (title) leaves no use for --endpoint",
+        ),
         (("--output", "-"), "output (-) must be a file"),
         (("--output", "no/folder/lists.jsonl"), "output (no/folder/lists.jsonl) is in a folder"),
     ],
@@ -95,6 +124,95 @@ def test_options_are_refused_before_anything_is_opened(
     assert done.returncode == 2
     assert done.stderr.startswith(f"rq: {sentence}")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "nothing says which queries to mine for: name them with --queries"),
+        (("--qrels", "q"), "--qrels (q) needs --queries"),
+        (("--queries", "q"), "--queries (q) needs --qrels, their judgements; for queries that"),
+        (("--queries", "q", "--synthesize", "9"), "--queries (q) needs --qrels"),
+        (("--pseudo-positives", "--synthesize", "9"), "--pseudo-positives needs --queries"),
+        (("--queries", ""), "--queries is empty"),
+    ],
+)
+def test_options_that_leave_open_what_is_mined_for_are_refused(
+    run: Run, tmp_path: Path, options: tuple[str, ...], sentence: str
+) -> None:
+    done = run("mine", "--index", "nowhere", "--output", tmp_path / "lists.jsonl", *options)
+    assert done.code == 2
+    assert done.err.startswith(f"rq: {sentence}")
+
+
+def test_queries_without_judgements_are_mined_for_pseudo_positives(
+    mining: list[str], tmp_path: Path
+) -> None:
+    queries = str(tmp_path / "queries.tsv")
+    alone = selected(queries, None, unjudged=True)
+    assert alone is not None
+    assert [(each.id, each.positives) for each in alone.queries] == [
+        ("q1", ()),
+        ("q2", ()),
+        ("q3", ()),
+    ]
+    some = selected(queries, str(tmp_path / "qrels.txt"), unjudged=True)
+    assert some is not None
+    assert [each.positives for each in some.queries] == [("penicillin",), ("whale",), ()]
+    assert selected(None, None, unjudged=False) is None
+
+
+@pytest.mark.slow
+def test_queries_are_made_where_there_are_none(
+    rq: RunRq, small_index: Path, tmp_path: Path
+) -> None:
+    add = tmp_path / "more.jsonl"
+    add.write_text(
+        '{"_id": "kettle", "title": "How a kettle boils water", "text": "Fill it with water first '
+        'and put it on the stove. Then wait until it sings, and pour the water into a pot."}\n'
+    )
+    index = tmp_path / "copy.index"
+    shutil.copytree(small_index, index)
+    assert rq("add", add, "--index", index).returncode == 0
+    output = tmp_path / "made.jsonl"
+    done = rq(
+        *("mine", "--index", index, "--output", output, "--synthesize", "9", "--kinds", "title"),
+        *("--depth", "4", "--negatives", "3", "--examples", "1"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "synthetic: title" in done.stdout.splitlines()
+    (only,) = read_lists(output)
+    assert (only.query_id, only.query) == ("title/kettle", "How a kettle boils water")
+    assert {each.title for each in only.candidates} == {""}
+    assert len(only.negatives) == 3
+
+
+@pytest.mark.slow
+def test_an_endpoint_writes_queries_for_whole_passages(
+    rq: RunRq, small_index: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "written.jsonl"
+    with chat_server(lambda asked, _: saying(f"who asks {len(asked.prompt)} things")) as (
+        url,
+        asked,
+    ):
+        done = rq(
+            *("mine", "--index", small_index, "--output", output, "--synthesize", "12"),
+            *("--endpoint", url, "--endpoint-model", "writer", "--kinds", "endpoint"),
+            *("--depth", "4", "--negatives", "3"),
+            RQ_ENDPOINT_KEY="secret-key",
+            no_proxy="127.0.0.1",
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert asked[0].headers["authorization"] == "Bearer secret-key"
+    lists = list(read_lists(output))
+    assert {each.query_id for each in lists} <= {
+        f"endpoint/{name}/0" for name in ("penicillin", "telephone", "bread", "whale")
+    }
+    assert {each.text for one in lists for each in one.candidates} == {None}
+    assert "synthetic: endpoint" in done.stdout.splitlines()
+    for file in tmp_path.iterdir():
+        assert b"secret-key" not in file.read_bytes()
 
 
 def test_lists_that_are_there_are_kept_unless_it_is_asked_otherwise(

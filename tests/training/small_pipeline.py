@@ -84,3 +84,18 @@ def write_data(folder: Path) -> None:
     ends = {"corpus": "jsonl", "queries": "tsv", "train": "txt", "test": "txt"}
     for name, lines in files.items():
         (folder / f"{name}.{ends[name]}").write_text("\n".join(lines) + "\n")
+
+
+def write_corpus(folder: Path) -> None:
+    """Two pages about each animal, of which titles and sentences can be asked, and no judgement."""
+    lines = []
+    for row, animal in enumerate(ANIMALS):
+        for page in ("day", "night"):
+            said = [
+                f"The {animal} {verb} {values[(row + column + len(page)) % 4]} by {page}."
+                for column, (verb, values) in enumerate(FACTS.values())
+            ]
+            title = f"The {page} of the {animal}"
+            record = {"_id": f"{animal}-{page}", "title": title, "text": " ".join(said)}
+            lines.append(json.dumps(record))
+    (folder / "pages.jsonl").write_text("\n".join(lines) + "\n")

@@ -195,3 +195,28 @@ def test_a_batch_knows_how_many_of_its_tokens_are_padding(models: Models) -> Non
     real = sum(int((chunk.input_ids != 0).sum()) for chunk in chunks)  # [PAD] is 0
     padded = sum(chunk.input_ids.size for chunk in chunks)
     assert batch.tokens == (real, padded) and real < padded
+
+
+def test_every_version_of_a_positive_is_one_whatever_was_cut_out_of_it() -> None:
+    """Of one passage the batch has the whole, and what is left without two pieces."""
+
+    def example(query: str, positive: str, negative: str) -> Example:
+        own = Candidate("p", 1, text=positive)
+        return Example(query, query, [own, Candidate("n", 0, text=negative)])
+
+    examples = [
+        example("one", "whole", "other"),
+        example("two", "without this", "other"),
+        Example(
+            "three", "three", [Candidate("n", 1, text="other"), Candidate("p", 0, text="whole")]
+        ),
+    ]
+    layout = lay_out(
+        examples, {"one": frozenset("p"), "two": frozenset("p"), "three": frozenset("n")}, None
+    )
+    assert [each.text for each in layout.passages] == ["whole", "other", "without this"]
+    assert layout.known.tolist() == [
+        [True, False, True],
+        [True, False, True],
+        [False, True, False],
+    ]

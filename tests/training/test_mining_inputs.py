@@ -16,7 +16,7 @@ from ..model_folders import BERT, DUAL, write_model, write_tower
 def test_queries_are_chosen_by_their_judgements() -> None:
     queries = [Query(each, each) for each in ("good", "bad", "none")]
     judgements = [Judgement("good", "p", 2), Judgement("good", "n", 0), Judgement("bad", "n", -1)]
-    chosen, counts = select_queries(queries, judgements)
+    chosen, counts, _ = select_queries(queries, judgements)
     assert [(each.id, each.positives, each.irrelevant) for each in chosen] == [
         ("good", ("p",), frozenset({"n"}))
     ]

@@ -95,6 +95,7 @@ def test_the_bundled_recipes_are_those_of_the_documentation() -> None:
     assert bundled_recipes() == [
         "demo",
         "msmarco-sample-cpu",
+        "no-labels-cpu",
         "rocketqav2-msmarco",
         "rocketqav2-nq",
         "scifact-cpu",

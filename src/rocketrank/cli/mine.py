@@ -9,6 +9,7 @@ import typer
 from ..errors import UsageError
 from ..text_width import cut, printable
 from . import options
+from .mine_queries import check_sources, selected, to_make, with_made
 from .show import in_words, style_of_output
 
 if TYPE_CHECKING:
@@ -25,19 +26,63 @@ def mine(
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="The index to fetch candidates from.")
     ],
-    queries: Annotated[
-        str, typer.Option("--queries", metavar="FILE", help="Training queries; - is stdin.")
-    ],
-    qrels: Annotated[
-        str,
-        typer.Option(
-            "--qrels", metavar="FILE", help="Judgements; a relevance above 0 is a positive."
-        ),
-    ],
     output: Annotated[
         Path,
         typer.Option("--output", metavar="FILE", help="Where the lists are written, JSON lines."),
     ],
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", metavar="FILE", help="Training queries; - is stdin."),
+    ] = None,
+    qrels: Annotated[
+        str | None,
+        typer.Option(
+            "--qrels", metavar="FILE", help="Judgements; a relevance above 0 is a positive."
+        ),
+    ] = None,
+    synthesize: Annotated[
+        int | None,
+        typer.Option(
+            "--synthesize", metavar="N", help="Make up to N training queries from the passages."
+        ),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            "--kinds",
+            metavar="KIND,…",
+            help="What is made: title, heading, sentence, cloze, endpoint.",
+            show_default="all",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint",
+            metavar="URL",
+            help="Have queries written too, by a chat API like OpenAI's; its key is "
+            "RQ_ENDPOINT_KEY in the environment.",
+        ),
+    ] = None,
+    endpoint_model: Annotated[
+        str | None,
+        typer.Option("--endpoint-model", metavar="NAME", help="The model that writes them."),
+    ] = None,
+    endpoint_prompt: Annotated[
+        Path | None,
+        typer.Option(
+            "--endpoint-prompt",
+            metavar="FILE",
+            help="What it is told, with {passage} where the passage goes.",
+        ),
+    ] = None,
+    keep_unfound: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unfound",
+            help="Keep synthetic queries whose passage the retriever does not find by them.",
+        ),
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -124,16 +169,20 @@ def mine(
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
-    from ..data.qrels import read_qrels
-    from ..data.queries import read_queries
     from ..engine import SearchEngine
     from ..inference import choose_runtime
     from ..training import mining
     from ..training.mining_options import MiningOptions, check_mining
-    from ..training.mining_queries import select_queries
 
     for option, value in {"--model": model, "--reranker": reranker}.items():
         options.refuse_empty(option, value)
+    check_sources(queries, qrels, synthesize, pseudo_positives)
+    asks: dict[str, str | Path | None] = {
+        "--endpoint": endpoint,
+        "--endpoint-model": endpoint_model,
+        "--endpoint-prompt": endpoint_prompt,
+    }
+    made = to_make(synthesize, kinds, asks, keep_unfound=keep_unfound, seed=seed)
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
     chosen = MiningOptions(
         lists=lists or ("hybrid" if reranker else "undenoised"),
@@ -145,10 +194,11 @@ def mine(
         seed=seed,
         with_text=with_text,
         precision=_in_words(runtime),
+        round_trip=not keep_unfound,
     )
     check_mining(chosen, reranker=reranker is not None)
     mining.check_output(output, overwrite=overwrite)
-    asked = select_queries(read_queries(queries), read_qrels(qrels), unjudged=pseudo_positives)
+    given = selected(queries, qrels, pseudo_positives)
     with SearchEngine.open(
         directory,
         model=model,
@@ -159,10 +209,12 @@ def mine(
         engine=engine,
         threads=threads,
     ) as opened:
+        sources = _sources(opened)
+        asked = with_made(given, made, sources.index, output)
         result = mining.mine(
             output,
             asked,
-            _sources(opened),
+            sources,
             chosen,
             overwrite=overwrite,
             progress=sys.stderr.isatty(),
