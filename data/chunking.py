@@ -20,6 +20,9 @@ from .sentences import sentence_spans
 Spans = Callable[[str], NDArray[np.int64]]
 """The tokens of a text as characters (n, 2): where each begins and ends, rising."""
 
+USUAL_LIMIT = 200
+_USUAL_SHARE = 0.8
+"""Of what a model reads: the rest is for titles and special tokens."""
 LEAST_TOKENS = 16
 """Of a limit: with fewer, the tokens of a single word may be too many."""
 _WINDOW = 1 << 17
@@ -46,6 +49,16 @@ class Chunking:
                 "what lies between two chunks would be lost"
             )
         return self
+
+
+def usual_limit(length: int) -> int:
+    """How long chunks are for a model that reads ``length`` tokens, unless told otherwise."""
+    return min(USUAL_LIMIT, int(length * _USUAL_SHARE))
+
+
+def chunking_of(limit: int, stride: int | None = None) -> Chunking:
+    """Chunks of ``limit`` tokens, three quarters of that apart. Raises UsageError."""
+    return Chunking(limit, max(1, limit * 3 // 4) if stride is None else stride).checked()
 
 
 class _Tokens(NamedTuple):

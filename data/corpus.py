@@ -77,7 +77,7 @@ class CorpusReader:
             raise UsageError(f"paths must be a sequence of files; write [{str(paths)!r}]")
         if format != "auto" and format not in CORPUS_FORMATS:
             raise UsageError(f"format ({format}) must be one of auto, {', '.join(CORPUS_FORMATS)}")
-        _check_paths(paths)
+        check_corpus_paths(paths)
         self.skipped_empty = 0
         self.count = 0
         self.extract: Extract | None = None
@@ -199,7 +199,7 @@ class CorpusReader:
         return rocketqa_parser(self._row_ids)
 
 
-def _check_paths(paths: Sequence[str | Path]) -> None:
+def check_corpus_paths(paths: Sequence[str | Path]) -> None:
     """As ``check_paths``; a folder may be given, unless it is one that a collection comes in."""
     folders = {str(path) for path in paths if Path(path).is_dir()}
     check_paths(

@@ -1,5 +1,5 @@
 """The retriever: a dual encoder that turns queries and passages into vectors."""
 
-from .dual_encoder import DualEncoder
+from .dual_encoder import DualEncoder, PassageTokens
 
-__all__ = ["DualEncoder"]
+__all__ = ["DualEncoder", "PassageTokens"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..data.corpus import CorpusReader
+from ..data.corpus import CorpusReader, check_corpus_paths
 from ..data.lines import check_paths, shown
 from ..data.qrels import read_qrels
 from ..data.queries import read_queries
@@ -46,7 +46,7 @@ _FILES = (
     "test_qrels",
     "test_run",
 )
-_BLANK = re.compile(r"\s")
+_NO_COLUMN = re.compile(r"[\t\r\n]")
 
 
 class Judged(NamedTuple):
@@ -88,7 +88,7 @@ def check_files(data: DataSection, folder: Path) -> None:
         )
     for key, paths in files_of(data, folder).items():
         try:
-            check_paths(paths)
+            (check_corpus_paths if key == "data.corpus" else check_paths)(paths)
         except UsageError as error:
             raise UsageError(f"{key}: {error}, or give its folder with --data") from None
 
@@ -101,7 +101,7 @@ def identity_of(data: DataSection, folder: Path) -> dict[str, Any]:
     """
     return {
         key: [
-            {"bytes": path.stat().st_size}
+            {"bytes": None if path.is_dir() else path.stat().st_size}
             | ({} if key == "data.corpus" else {"sha256": sha256_of(path)})
             for path in paths
         ]
@@ -244,16 +244,17 @@ def write_part(
     """Write queries and those of ``judgements`` that are about them. Raises DataError."""
 
     def qrels() -> Iterator[bytes]:
+        yield b"query-id\tcorpus-id\tscore\n"  # BEIR's: paths of documents may have blanks
         for query_id, passage_id, relevance in judgements:
             if query_id not in queries:
                 continue
             for each in (query_id, passage_id):
-                if _BLANK.search(each):
+                if _NO_COLUMN.search(each):
                     raise DataError(
-                        f"{output / f'{part}.qrels'}: expected ids without blanks, as TREC's "
-                        f"judgements need them, found {shown(each)}: give it another id"
+                        f"{output / f'{part}.qrels'}: expected ids without tabs and line ends, "
+                        f"which part its columns, found {shown(each)}: give it another id"
                     )
-            yield f"{query_id} 0 {passage_id} {relevance}\n".encode()
+            yield f"{query_id}\t{passage_id}\t{relevance}\n".encode()
 
     records = ({"_id": query_id, "text": text} for query_id, text in queries.items())
     lines = (orjson.dumps(each, option=orjson.OPT_APPEND_NEWLINE) for each in records)

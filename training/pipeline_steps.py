@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..data.corpus import CorpusReader
+from ..data.chunks import DOCUMENT
 from ..data.qrels import read_qrels
 from ..data.queries import read_queries
 from ..durable import explained_write, fsync, replacing
@@ -25,6 +25,7 @@ from .mining import MiningSources, mine, tokenizer_fingerprint
 from .mining_options import ListKinds, MiningOptions
 from .mining_queries import select_queries
 from .passages import open_passages
+from .pipeline_corpus import open_corpus
 from .pipeline_data import (
     DEV,
     TRAIN,
@@ -100,8 +101,14 @@ def mining_options(work: Work, kinds: ListKinds) -> MiningOptions:
 
 def index_corpus(work: Work, name: str, model: str | Path) -> None:
     """Build the index ``name`` of the corpus, or go on with it."""
-    options = BuildOptions(threads=work.threads, precision=work.runtime.precision)
-    corpus, encoder = CorpusReader(work.corpus), work.retriever(model)
+    corpus, chunking = open_corpus(work.recipe, work.corpus)
+    options = BuildOptions(
+        threads=work.threads,
+        precision=work.runtime.precision,
+        fields=(DOCUMENT,) if chunking else (),
+        chunking=chunking,
+    )
+    encoder = work.retriever(model)
     build_index(work.output / name, corpus, encoder, options, progress=work.progress)
 
 

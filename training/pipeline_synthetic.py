@@ -15,7 +15,6 @@ from pathlib import Path
 
 import orjson
 
-from ..data.corpus import CorpusReader
 from ..data.records import Judgement, Passage
 from ..durable import write_durably
 from ..two_stage import PassageTexts, Scores
@@ -25,6 +24,7 @@ from .lists import RankingList
 from .mining import Retriever
 from .mining_queries import MiningQueries, with_synthetic
 from .mining_report import MiningReport
+from .pipeline_corpus import open_corpus
 from .pipeline_data import DEV, TRAIN, files_of, write_part
 from .recipe import Recipe
 from .synthesis import Synthesis, SynthesisOptions, SyntheticQuery, synthesize
@@ -42,7 +42,7 @@ def make_queries(recipe: Recipe, folder: Path, output: Path) -> None:
     data = recipe.data
     paths = files_of(data, folder)["data.corpus"]
     options = SynthesisOptions(count=data.synthesize, kinds=data.synthesize_kinds, seed=recipe.seed)
-    made = synthesize(lambda: CorpusReader(paths), options)
+    made = synthesize(lambda: open_corpus(recipe, paths)[0], options)
     sources = {each.passage_id for each in made.queries}
     held_out = drawn_queries(sources, data.dev_share, recipe.seed)
     train = [each for each in made.queries if each.passage_id not in held_out]

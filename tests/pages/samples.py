@@ -8,6 +8,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from rocketrank.data.corpus import CorpusReader
 from rocketrank.data.qrels import read_qrels
@@ -76,7 +77,7 @@ def msmarco(folder: Path, data: Path) -> None:
     """``msmarco``: candidates of twelve training queries, and passages of three judged ones."""
     source, target = data / "msmarco", folder / "msmarco"
     target.mkdir()
-    needed = set()
+    needed: set[str] = set()
 
     def copy(name: str, column: int, wanted: set[str], passage: int | None) -> None:
         with (source / name).open(encoding="utf-8") as file:
@@ -103,7 +104,7 @@ def msmarco(folder: Path, data: Path) -> None:
     (target / "collection.tsv").write_text("".join(lines), encoding="utf-8")
 
 
-def _corpus_and_model(folder: Path, name: str) -> tuple[list[Passage], np.ndarray]:
+def _corpus_and_model(folder: Path, name: str) -> tuple[list[Passage], NDArray[np.float32]]:
     """``corpus.jsonl``, a model folder, and the model's vectors of the corpus."""
     passages = [Passage(passage_id, text, title) for passage_id, title, text in PASSAGES]
     write_corpus(folder / "corpus.jsonl", passages)

@@ -13,6 +13,7 @@ from rocketrank.data.qrels import read_qrels
 from rocketrank.data.queries import read_queries
 from rocketrank.data.records import Passage
 from rocketrank.errors import DataError, UsageError
+from rocketrank.index import Index
 from rocketrank.training.cuts import Cut
 from rocketrank.training.lists import Candidate, RankingList, read_lists
 from rocketrank.training.passages import open_passages
@@ -45,6 +46,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     write_data(folder)
     write_corpus(folder)
+    (folder / "notes").mkdir()
+    for passage in CorpusReader([folder / "pages.jsonl"]):
+        file = folder / "notes" / f"page {passage.id}.md"
+        file.write_text(f"# {passage.title}\n\n{passage.text}\n", encoding="utf-8")
     return folder
 
 
@@ -180,9 +185,9 @@ def test_test_files_are_read_by_the_measuring_step_alone(
 
 
 @pytest.mark.slow
-def test_the_bundled_recipe_runs_from_a_corpus_by_its_command(data: Path, tmp_path: Path) -> None:
+def test_the_bundled_recipe_runs_from_a_folder_of_text(data: Path, tmp_path: Path) -> None:
     """With a single layer and few queries: its lengths and stages are what is tried."""
-    settings = {"data.corpus": "pages.jsonl", "data.synthesize": "24", "mining.depth": "12"}
+    settings = {"data.corpus": "notes", "data.synthesize": "24", "mining.depth": "12"}
     settings |= {"models.layers": "1", "reranker.epochs": "1"}
     words = [f"--set={key}={value}" for key, value in settings.items()]
     output = tmp_path / "out"
@@ -193,3 +198,6 @@ def test_the_bundled_recipe_runs_from_a_corpus_by_its_command(data: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "24 queries were made" in done.stderr
     assert (output / "results.json").exists()
+    with Index.open(output / "index") as index:
+        found = {each.metadata["document"] for each in index.live_passages()}
+    assert found == {str(each) for each in (data / "notes").iterdir()}

@@ -34,7 +34,6 @@ Stride = Annotated[
     ),
 ]
 
-_USUAL, _USUAL_SHARE = 200, 0.8
 _LISTED = 20
 
 
@@ -42,15 +41,15 @@ def chosen_chunking(
     reader: "CorpusReader", encoder: "DualEncoder", chunk: int | None, stride: int | None
 ) -> "Chunking | None":
     """How the corpus is cut; None where it is not. UsageError for what the model cannot read."""
-    from ..data.chunking import Chunking
+    from ..data.chunking import chunking_of, usual_limit
 
     if chunk is None and reader.holds_documents:
-        chunk = min(_USUAL, int(encoder.passage_tokens().length * _USUAL_SHARE))
+        chunk = usual_limit(encoder.passage_tokens().length)
     if not chunk:
         if stride is not None:
             raise UsageError(f"--stride ({stride}) needs --chunk, the size of what it is between")
         return None
-    chunking = Chunking(chunk, max(1, chunk * 3 // 4) if stride is None else stride).checked()
+    chunking = chunking_of(chunk, stride)
     most = encoder.passage_tokens().room("")
     if chunk > most:
         raise UsageError(
