@@ -116,7 +116,7 @@ _register(
     "Search",
     plan,
     "rq plan corpus.jsonl --model minilm\n"
-    "rq plan passages.tsv.gz --memory 8GiB --disk 20GiB --vectors int8",
+    "rq plan passages.tsv.gz --memory 8GiB --disk 20GiB --vector-type int8",
 )
 _register(
     "Search",

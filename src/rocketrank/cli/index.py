@@ -36,7 +36,7 @@ def index(
             help="Metadata of the passages to filter searches by (rq search --where).",
         ),
     ] = None,
-    vectors: options.Vectors = "float32",
+    vector_type: options.VectorType = "float32",
     bm25: Annotated[
         bool,
         typer.Option("--bm25", help="Keep postings too, to search by words. The index remembers."),
@@ -82,7 +82,7 @@ def index(
         overwrite=overwrite,
         threads=threads,
         precision=runtime.precision,
-        vectors=vectors,
+        vectors=vector_type,
         fields=columns,
         wait=wait,
         memory=memory,

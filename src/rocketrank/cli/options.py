@@ -69,10 +69,11 @@ SkipEmpty = Annotated[
 IndexedBy = Annotated[
     str, typer.Option("--model", metavar="MODEL", help="minilm, a model folder or a hub id.")
 ]
-Vectors = Annotated[
+VectorType = Annotated[
     Literal["float32", "float16", "int8"],
     typer.Option(
-        "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
+        "--vector-type",
+        help="How vectors are kept: float16 takes half the disk, int8 a quarter.",
     ),
 ]
 SkipDuplicates = Annotated[
