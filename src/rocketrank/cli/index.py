@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def index(
-    corpus: options.Corpus,
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="Where the index is written.")
     ],
+    corpus: options.CorpusOrNone = None,
     model: options.IndexedBy = "minilm",
     kind: Annotated[
         str,
@@ -36,6 +36,26 @@ def index(
             help="Metadata of the passages to filter searches by (rq search --where).",
         ),
     ] = None,
+    vectors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--vectors",
+            metavar="PATH",
+            help="Vectors to take instead of encoding, by the ids of passages: folders of rq "
+            "encode, .npy with ids, files of Pyserini and Tevatron.",
+            show_default=False,
+        ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", metavar="FILE", help="The ids of one .npy file of --vectors."),
+    ] = None,
+    trust_vectors: Annotated[
+        bool,
+        typer.Option(
+            "--trust-vectors", help="Do not compare given vectors with passages encoded here."
+        ),
+    ] = False,
     vector_type: options.VectorType = "float32",
     bm25: Annotated[
         bool,
@@ -57,23 +77,29 @@ def index(
 ) -> None:
     """Index a corpus.
 
-    Its passages are encoded with the model and stored, with their text, in DIR.
+    Its passages are encoded with the model and stored, with their text, in DIR. With --vectors
+    their vectors are taken from files; without CORPUS, too, and the index then answers with ids.
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
     import sys
+    from functools import partial
 
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
     from ..inference import choose_runtime
     from ..models import open_model
     from ..retriever import DualEncoder
+    from .vectors_given import Given, check_given, index_vectors
 
+    given = Given(vectors=tuple(vectors or ()), ids=ids, trusted=trust_vectors)
+    check_given(given, corpus or ())
     options.refuse_empty("--model", model)
     columns = field_names(fields)
     # What this machine and the files cannot do is refused before a model is looked for.
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
-    reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
+    opened = partial(CorpusReader, list(corpus or ()), format=format, skip_empty=skip_empty)
+    reader = opened()
     encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
     build = BuildOptions(
         kind=kind,
@@ -88,8 +114,12 @@ def index(
         memory=memory,
         bm25=bm25,
     )
-    report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
-    for line in _summary(report, encoder.truncated_passages):
+    said: list[str] = []
+    if given.vectors:
+        report, said = index_vectors(directory, opened if corpus else None, encoder, build, given)
+    else:
+        report = build_index(directory, reader, encoder, build, progress=sys.stderr.isatty())
+    for line in _summary(report, 0 if given.vectors else encoder.truncated_passages) + said:
         print(line)
     print(f'\nNow ask it:  rq search "…" --index {directory}')
 

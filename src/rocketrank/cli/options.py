@@ -59,6 +59,14 @@ Corpus = Annotated[
     list[str],
     typer.Argument(metavar="CORPUS", help="Files to read, also .gz, .zst and .xz; - is stdin."),
 ]
+CorpusOrNone = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CORPUS",
+        help="Files to read, also .gz, .zst and .xz; - is stdin.",
+        show_default=False,
+    ),
+]
 CorpusFormat = Annotated[
     Literal["auto", "msmarco", "beir", "dpr", "rocketqa"],
     typer.Option("--format", help="How to read the corpus; auto looks at its first lines."),
