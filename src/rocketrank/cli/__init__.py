@@ -23,6 +23,7 @@ from .delete import delete
 from .demo import demo
 from .doctor import doctor
 from .evaluate import evaluate
+from .export import export
 from .index import index
 from .info import info
 from .lists import lists
@@ -126,6 +127,12 @@ _register(
     "rq search --index corpus.index --queries queries.tsv --output run.trec",
 )
 _register("Search", info, "rq info corpus.index")
+_register(
+    "Vectors in files",
+    export,
+    "rq export corpus.index --to pyserini --output corpus.faiss\n"
+    "rq export corpus.index --to npy --output corpus.arrays --texts",
+)
 _register("Change an index", add, "rq add more.jsonl --index corpus.index")
 _register(
     "Change an index",
