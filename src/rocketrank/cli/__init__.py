@@ -22,6 +22,7 @@ from .convert import convert
 from .delete import delete
 from .demo import demo
 from .doctor import doctor
+from .encode import encode
 from .evaluate import evaluate
 from .export import export
 from .index import index
@@ -127,6 +128,13 @@ _register(
     "rq search --index corpus.index --queries queries.tsv --output run.trec",
 )
 _register("Search", info, "rq info corpus.index")
+_register(
+    "Vectors in files",
+    encode,
+    "rq encode corpus.jsonl --model minilm --output corpus.vectors\n"
+    "rq index corpus.jsonl --vectors corpus.vectors --index corpus.index\n"
+    "rq encode --queries queries.tsv --model minilm --output queries.vectors",
+)
 _register(
     "Vectors in files",
     export,
