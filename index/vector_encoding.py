@@ -1,8 +1,9 @@
 """``rq encode``: a corpus or queries as a folder of vectors, so that a killed run goes on.
 
-Each shard's two files are written, and then ``unfinished.json`` again with one shard more: that is
-the shard's commit point. The last step renames it to ``vectors.json``. The next run of the same
-command reads the texts again and compares each shard's content instead of encoding it.
+``unfinished.json`` is written first. Each shard's two files are written, and then that file again
+with one shard more: the shard's commit point. The last step renames it to ``vectors.json``. The
+next run of the same command reads the texts again and compares each shard's content instead of
+encoding it.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..data.lines import shown
 from ..data.records import Passage, Query
-from ..durable import check_new_folder, explained_write, make_folder, put_in_place
+from ..durable import PARTIAL, check_new_folder, explained_write, make_folder, put_in_place
 from ..errors import DataError, RocketRankError, UsageError
 from .encoding import SHARD_BYTES, Corpus, PassageEncoder, check_vectors, shard_rows
 from .passages import passage_bytes
@@ -184,7 +185,7 @@ def _write(
     if options.shard_size < 1:
         raise UsageError(f"shard_size ({options.shard_size}) must be at least 1")
     _refuse_finished(folder)
-    if not (folder / UNFINISHED).exists():
+    if not _is_ours(folder):
         check_new_folder(folder)
     first = next(items, None)
     if first is None:
@@ -218,6 +219,14 @@ def _write(
     )
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether an earlier run has begun the folder, or was killed while it did."""
+    if (folder / UNFINISHED).exists():
+        return True
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return names == [UNFINISHED + PARTIAL]
+
+
 def _refuse_finished(folder: Path) -> None:
     if (folder / NOTE).exists():
         found = read_note(folder)
@@ -249,7 +258,9 @@ def _locked(folder: Path) -> Iterator[None]:
 def _begun(folder: Path, note: VectorsNote, options: EncodeOptions) -> _Made:
     """What an earlier run of this command left; UsageError where it was another one."""
     if not (folder / UNFINISHED).exists():
-        return _Made([], [])
+        made = _Made([], [])
+        _note_shards(folder, made, note, options)
+        return made
     found = read_note(folder, UNFINISHED)
     size = {"shard_size": options.shard_size}
     before = {**asdict(found.note), "shard_size": found.content.get("shard_size")}
@@ -345,8 +356,12 @@ def _commit(
     ids = [item.id for item in reading.items]
     made.shards.append(write_shard(folder, len(made.shards), ids, vectors))
     made.contents.append(reading.content_sha256)
+    _note_shards(folder, made, side.note, options)
+
+
+def _note_shards(folder: Path, made: _Made, note: VectorsNote, options: EncodeOptions) -> None:
     more = {"shard_size": options.shard_size, "contents": made.contents}
-    write_note(folder, side.note, made.shards, name=UNFINISHED, **more)
+    write_note(folder, note, made.shards, name=UNFINISHED, **more)
 
 
 def _check_same(folder: Path, made: _Made, number: int, reading: _Reading[Item]) -> None:

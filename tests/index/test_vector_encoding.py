@@ -1,8 +1,7 @@
-"""``rq encode`` writes the vectors that an index would have, and goes on where it was killed.
+"""``rq encode`` writes the vectors that an index would have, and goes on where it was killed."""
 
-``python test_vector_encoding.py FOLDER SECONDS_A_SHARD`` is what is killed.
-"""
-
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -29,12 +28,9 @@ from rocketrank.index.vector_encoding import (
 from rocketrank.index.vector_files import open_vectors
 from rocketrank.index.vector_shards import VectorsNote, write_note, write_shard
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from tests.index.small_index import HashingEncoder, ListCorpus, sentences
-else:
-    from .small_index import HashingEncoder, ListCorpus, sentences
+from .small_index import HashingEncoder, ListCorpus, sentences
 
+SCRIPT = Path(__file__).with_name("small_index.py")
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PASSAGES = sentences(45)
 OPTIONS = EncodeOptions(shard_size=10, precision="fp32")
@@ -99,7 +95,8 @@ def test_killed_at_many_points_it_ends_with_the_bytes_of_an_uninterrupted_run(
 ) -> None:
     def command(folder: Path, seconds: float) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, __file__, folder, str(seconds)], env={"PYTHONPATH": str(SOURCE)}
+            [sys.executable, SCRIPT, folder, "600", "30", "none", str(seconds)],
+            env={"PYTHONPATH": str(SOURCE)},
         )
 
     assert command(tmp_path / "whole", 0).wait() == 0
@@ -122,19 +119,30 @@ def test_killed_at_many_points_it_ends_with_the_bytes_of_an_uninterrupted_run(
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+def test_killed_before_the_first_shard_it_begins_again(tmp_path: Path) -> None:
+    encode(tmp_path / "whole")
+    stopped(tmp_path / "v", shards=0)
+    assert [path.name for path in (tmp_path / "v").iterdir()] == ["unfinished.json"]
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "unfinished.json.partial").write_bytes(b"half")
+    for name in ("v", "w"):
+        encode(tmp_path / name)
+        assert contents(tmp_path / name) == contents(tmp_path / "whole")
+
+
 class Stopped(Exception):
     """Stands for whatever ends a run between two shards."""
 
 
-def stopped(folder: Path) -> None:
-    """Leaves two shards of ten passages."""
+def stopped(folder: Path, shards: int = 2) -> None:
+    """Leaves two shards of ten passages, or as many as ``shards``."""
 
     class Stopping(HashingEncoder):
         calls = 0
 
         def encode_passages(self, *arguments: object, **named: object) -> NDArray[np.float32]:
             self.calls += 1
-            if self.calls > 2:
+            if self.calls > shards:
                 raise Stopped
             return super().encode_passages(*arguments, **named)  # type: ignore[arg-type]
 
@@ -246,10 +254,13 @@ def test_any_ids_come_back(tmp_path_factory: pytest.TempPathFactory, ids: list[s
     assert [passage.id for _, passage in files.passages()] == ids
 
 
-if __name__ == "__main__":
-    encode_corpus(
-        Path(sys.argv[1]),
-        ListCorpus(sentences(600)),
-        HashingEncoder(seconds=float(sys.argv[2])),
-        EncodeOptions(shard_size=30),
-    )
+def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    stopped(tmp_path / "v")
+    descriptor = os.open(tmp_path / "v", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(RocketRankError, match=r"v: cannot be locked .* the other process"):
+            encode(tmp_path / "v")
+    finally:
+        os.close(descriptor)
+    assert encode(tmp_path / "v").vectors == 45
