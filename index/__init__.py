@@ -1,10 +1,10 @@
 """The index: encoded passages, their texts and a FAISS structure as one transactional store."""
 
-from .build import BuildReport, build_index
+from .build import BuildReport, build_index, build_index_of
 from .changes import ChangeOptions, ChangeReport, add_passages, compact, delete_passages
 from .checking import VerifyReport, verify_index
 from .effort import Effort
-from .encoding import BuildOptions, Corpus, PassageEncoder
+from .encoding import BuildOptions, Corpus, PassageEncoder, VectorSource
 from .gpu_plan import GpuOptions, gpu_options_of
 from .history import CommitNote, drop_snapshot, history, roll_back, take_snapshot
 from .kinds import KINDS
@@ -30,9 +30,11 @@ __all__ = [
     "PassageList",
     "RepairReport",
     "SearchResult",
+    "VectorSource",
     "VerifyReport",
     "add_passages",
     "build_index",
+    "build_index_of",
     "committed_manifest",
     "compact",
     "delete_passages",

@@ -26,7 +26,15 @@ from .commits import (
     read_manifest,
     remove_unused,
 )
-from .encoding import BuildOptions, Corpus, Encoded, PassageEncoder, ShardReader, fill_segment
+from .encoding import (
+    BuildOptions,
+    Corpus,
+    Encoded,
+    PassageEncoder,
+    ShardReader,
+    VectorSource,
+    fill_segment,
+)
 from .kinds import choose
 from .layout import MANIFEST, locked, refuse_foreign
 from .manifest import Manifest, ModelNote, NewerFormatError
@@ -68,12 +76,27 @@ def build_index(
 ) -> BuildReport:
     """Encodes ``corpus`` into the index folder ``directory``, or goes on with a build of it.
 
+    Raises as ``build_index_of``.
+    """
+    return build_index_of(directory, corpus, Encoded(encoder), options, progress=progress)
+
+
+def build_index_of(
+    directory: Path,
+    corpus: Corpus,
+    source: VectorSource,
+    options: BuildOptions,
+    *,
+    progress: bool = False,
+) -> BuildReport:
+    """As ``build_index``, with the vectors of any ``source``.
+
     Raises UsageError for options and folders that cannot be used, DataError for passages that
     cannot, RocketRankError when the folder is being written elsewhere or cannot be written.
     """
     started = time.monotonic()
     check_options(options)
-    check_kind(options.kind, encoder.dim)
+    check_kind(options.kind, source.dim)
     refuse_foreign(directory, has_our_manifest=has_our_manifest(directory))
     passages = with_a_first_one(corpus)
     make_folder(directory)
@@ -81,7 +104,7 @@ def build_index(
         current = _replaced(directory, overwrite=options.overwrite)
         forget_uncommitted(directory, current)
         segment = unfinished_segment(directory, current, ("index", None))
-        settings = settings_of("index", source := Encoded(encoder), options)
+        settings = settings_of("index", source, options)
         with open_ledger(segment, settings, overwrite=options.overwrite) as ledger:
             reader = ShardReader(corpus, passages, ledger, options)
             resumed = fill_segment(segment, ledger, reader, source, options, progress=progress)
@@ -94,8 +117,8 @@ def build_index(
             finished = finish_segment(
                 segment,
                 ledger,
-                lambda count: choose(options.kind, count, encoder.dim),
-                encoder.dim,
+                lambda count: choose(options.kind, count, source.dim),
+                source.dim,
                 options,
                 progress=progress,
             )
@@ -105,9 +128,9 @@ def build_index(
             history_from=number,
             change="index",
             model=ModelNote(
-                name=encoder.name, fingerprint=encoder.fingerprint, precision=options.precision
+                name=source.name, fingerprint=source.fingerprint, precision=options.precision
             ),
-            width=encoder.dim,
+            width=source.dim,
             vectors=options.vectors,
             kind=options.kind,
             fields=options.fields,

@@ -97,8 +97,9 @@ def verify_index(
         problems += _double_ids(opened)
         sampled = 0
         if encoder is not None:
-            sampled = min(sample, sum(each.segment.count for each in opened))
-            problems += _encoding_problems(opened, encoder, sampled)
+            drawn = min(sample, sum(each.segment.count for each in opened))
+            sampled, found = _encoding_problems(opened, encoder, drawn)
+            problems += found
         problems += _commit_problems(directory, manifest)
         problems += _snapshot_problems(directory, manifest)
         notes = tuple(_notes(directory, manifest))
@@ -181,16 +182,22 @@ def _double_ids(opened: Sequence[StoredSegment]) -> Iterator[str]:
 
 def _encoding_problems(
     opened: Sequence[StoredSegment], encoder: PassageEncoder, sample: int
-) -> Iterator[str]:
-    """Whether passages encoded again are what is stored."""
+) -> tuple[int, list[str]]:
+    """Whether passages encoded again are what is stored, and how many there were to encode.
+
+    Those without texts, whose vectors were given, cannot be.
+    """
     starts = np.concatenate([[0], np.cumsum([each.segment.count for each in opened])])
     drawn = drawn_rows(int(starts[-1]), sample)
-    wrong = []
+    wrong, encoded = [], 0
     for start, end, segment in zip(starts[:-1], starts[1:], opened, strict=True):
         rows = segment.live_rows()[drawn[(drawn >= start) & (drawn < end)] - start]
-        if not len(rows):
+        drawn_passages = segment.passages.passages(rows.tolist())
+        with_text = [place for place, each in enumerate(drawn_passages) if each.full_text]
+        rows, passages = rows[with_text], [drawn_passages[place] for place in with_text]
+        if not passages:
             continue
-        passages = segment.passages.passages(rows.tolist())
+        encoded += len(passages)
         again = encoder.encode_passages(
             [passage.text for passage in passages], [passage.title for passage in passages]
         )
@@ -200,13 +207,16 @@ def _encoding_problems(
             (path, passages[place].id, float(cosines[place]))
             for place in np.flatnonzero(~(cosines >= SAME))
         ]
-    if wrong:
-        path, passage_id, cosine = wrong[0]
-        yield (
+    if not wrong:
+        return encoded, []
+    path, passage_id, cosine = wrong[0]
+    return encoded, [
+        (
             f"{path}: expected a cosine of at least {SAME} between stored vectors and passages "
             f"encoded again, found {cosine:.4f} for passage {shown(passage_id)} ({len(wrong)} of "
-            f"{sample} are below): build the index again with --overwrite"
+            f"{encoded} are below): build the index again with --overwrite"
         )
+    ]
 
 
 def _cosines(stored: NDArray[np.float32], again: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from .progress import Progress
 from .vectors import LARGEST_NORM, VectorType, write_vectors
 
 # Long texts make shards of fewer passages, so that memory does not depend on their length.
-_SHARD_BYTES = 32 << 20
+SHARD_BYTES = 32 << 20
 _SHARDS_OF_A_SIZE = 16
 _LARGEST_SHARD = 16
 """Of that many times as many passages as the first ones."""
@@ -91,7 +91,11 @@ class BuildOptions:
 
 
 class VectorSource(Protocol):
-    """Where the vectors of a new segment come from."""
+    """Where the vectors of a new segment come from.
+
+    ``content_sha256`` tells given vectors apart, so that a build goes on with the same ones; it is
+    empty where vectors follow from passages and model.
+    """
 
     @property
     def dim(self) -> int: ...
@@ -99,6 +103,8 @@ class VectorSource(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def name(self) -> str: ...
+    @property
+    def content_sha256(self) -> str: ...
     def vectors(
         self, passages: Sequence[Passage], *, on_done: Callable[[int], object]
     ) -> NDArray[np.float32]:
@@ -108,6 +114,8 @@ class VectorSource(Protocol):
 
 class Encoded:
     """Vectors that an encoder makes."""
+
+    content_sha256 = ""
 
     def __init__(self, encoder: PassageEncoder) -> None:
         self.dim = encoder.dim
@@ -192,7 +200,7 @@ class ShardReader:
             size += len(stored)
             passages.append(passage)
             locations.append(self.corpus.location)
-            if len(passages) == wanted or size >= _SHARD_BYTES:
+            if len(passages) == wanted or size >= SHARD_BYTES:
                 break
         return _Reading(number, first_row, passages, locations, digest.hexdigest())
 
@@ -338,7 +346,8 @@ def _vectors(
     vectors = source.vectors(reading.passages, on_done=advance)
     if left:
         advance(left)
-    _check_vectors(vectors, reading.passages, reading.locations, source)
+    ids = [passage.id for passage in reading.passages]
+    check_vectors(vectors, ids, reading.locations, source.dim, source.name)
     return vectors
 
 
@@ -362,16 +371,14 @@ def _commit(
     ledger.commit(shard, reading.passages)
 
 
-def _check_vectors(
-    vectors: NDArray[np.float32],
-    passages: list[Passage],
-    locations: list[str],
-    source: VectorSource,
+def check_vectors(
+    vectors: NDArray[np.float32], ids: Sequence[str], locations: Sequence[str], dim: int, name: str
 ) -> None:
-    expected = (len(passages), source.dim)
+    """RocketRankError for vectors that the model ``name`` cannot have meant."""
+    expected = (len(ids), dim)
     if vectors.shape != expected or vectors.dtype != np.float32:
         raise RocketRankError(
-            f"model {source.name}: expected float32 vectors of shape {expected}, found "
+            f"model {name}: expected float32 vectors of shape {expected}, found "
             f"{vectors.dtype} of shape {vectors.shape}: check the model's folder"
         )
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
@@ -379,7 +386,7 @@ def _check_vectors(
     if len(bad):
         place = int(bad[0])
         raise DataError(
-            f"{locations[place]}: expected a finite vector for passage {passages[place].id!r}, "
-            f"found one of length {norms[place]} from model {source.name}: try --precision fp32, "
+            f"{locations[place]}: expected a finite vector for passage {ids[place]!r}, "
+            f"found one of length {norms[place]} from model {name}: try --precision fp32, "
             "or take the passage out"
         )

@@ -180,7 +180,7 @@ class Mender:
                 if again is None:
                     left.append(
                         f"{texts}: expected the texts that shard {shard.number} was made of, found "
-                        "others: index the corpus again with --overwrite"
+                        "others or none: index the corpus again with --overwrite"
                     )
                     return None
                 found.append(again)
@@ -198,11 +198,12 @@ class Mender:
     ) -> VectorFile | None:
         """The shard encoded again: in its place if the bytes are the same, else in ``new``.
 
-        None when its texts are not those that were encoded.
+        None when its texts are not those that were encoded, or its vectors were given without.
         """
         passages = reader.passages(range(shard.first_row, shard.first_row + shard.rows))
         digest = sha256(b"".join(passage_bytes(passage) for passage in passages)).hexdigest()
-        if digest != shard.content_sha256:
+        without_texts = not all(passage.full_text for passage in passages)
+        if digest != shard.content_sha256 or without_texts:
             return None
         with Progress("encoding", shown=self._progress, total=shard.rows) as bar:
             vectors = Encoded(encoder).vectors(

@@ -16,6 +16,8 @@ from .writing import finish_segment, open_ledger, settings_of, unfinished_segmen
 class _Copied:
     """The stored vectors of passages, each of which is in one of ``segments``."""
 
+    content_sha256 = ""
+
     def __init__(self, segments: Sequence[StoredSegment], manifest: Manifest) -> None:
         self.dim = manifest.width
         self.fingerprint = manifest.model.fingerprint

@@ -39,6 +39,8 @@ CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 FIELDS = "fields"
 """The setting that lists, as JSON, the metadata that has columns of its own to filter by."""
+GIVEN = "given_vectors"
+"""The setting that tells given vectors apart; not there where a model makes them."""
 PURPOSE = "purpose"
 """The setting that says which command began the segment."""
 _COMPLETE = "complete"

@@ -271,6 +271,11 @@ class Index:
         for segment in self._segments:
             yield from segment.live_passages()
 
+    def live_vectors(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Ids and vectors (n, dim) of the same, some at a time."""
+        for segment in self._segments:
+            yield from segment.live_vectors()
+
     def close(self) -> None:
         """Gives the files back; the index can be neither searched nor read afterwards."""
         self._closed = True

@@ -107,6 +107,11 @@ class StoredSegment:
             batch = rows[start : start + _AT_ONCE].tolist()
             yield from zip(batch, self.passages.passages(batch), strict=True)
 
+    def live_vectors(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Ids and vectors (n, dim) of what is not deleted, some at a time, in the rows' order."""
+        for rows in self._batches():
+            yield self.passages.ids(rows), self.vectors.gather(np.array(rows, dtype=np.int64))
+
     def _batches(self) -> Iterator[list[int]]:
         rows = self.live_rows()
         for start in range(0, len(rows), _AT_ONCE):

@@ -49,7 +49,7 @@ def packed(vectors: NDArray[np.float32], vector_type: VectorType) -> NDArray[Any
             converted = np.ascontiguousarray(vectors, dtype=dtype)
         if not np.isfinite(converted).all():
             raise UsageError(
-                f"vectors ({vector_type}) can hold numbers up to 65504, and the model gave "
+                f"vector type {vector_type} can hold numbers up to 65504, and the model gave "
                 f"{np.abs(vectors).max():g}: store them as float32 or int8"
             )
         return converted

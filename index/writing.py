@@ -32,7 +32,7 @@ from .manifest import (
     read_manifest_file,
 )
 from .parts import cut
-from .passages import FIELDS, PURPOSE, Ledger, PassageReader
+from .passages import FIELDS, GIVEN, PURPOSE, Ledger, PassageReader
 from .postings_writing import write_postings
 from .progress import Progress
 from .structure import omp_threads
@@ -70,7 +70,9 @@ def check_encoder(directory: Path, manifest: Manifest, encoder: PassageEncoder) 
 def settings_of(purpose: str, source: VectorSource, options: BuildOptions) -> dict[str, str]:
     """What must be the same for a run to go on with an unfinished segment."""
     cut = options.chunking
+    given = {GIVEN: source.content_sha256} if source.content_sha256 else {}
     return {
+        **given,
         PURPOSE: purpose,
         "model": source.name,
         "fingerprint": source.fingerprint,
@@ -128,8 +130,8 @@ def open_ledger(segment: SegmentFolder, settings: dict[str, str], *, overwrite: 
         return _new_ledger(segment, settings)
     differing = [
         name
-        for name, value in settings.items()
-        if name != "model" and ledger.settings.get(name) != value
+        for name in [*settings, GIVEN]
+        if name != "model" and ledger.settings.get(name) != settings.get(name)
     ]
     if not differing:
         return ledger
@@ -138,6 +140,12 @@ def open_ledger(segment: SegmentFolder, settings: dict[str, str], *, overwrite: 
         return _new_ledger(segment, settings)
     ledger.close()
     name = differing[0]
+    if name == GIVEN:
+        raise UsageError(
+            f"{segment.directory}: this unfinished index was begun with other vectors than this "
+            "command gives with --vectors: run it as before to go on, or start again with "
+            "--overwrite"
+        )
     shown = "model" if name == "fingerprint" else name
     pair = [
         f"{each['model']} ({each['fingerprint'][:12]})" if name == "fingerprint" else each.get(name)

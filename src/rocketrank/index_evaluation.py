@@ -18,7 +18,7 @@ from .engine import SearchEngine
 from .errors import UsageError
 from .eval.fusion import fused_scores
 from .search_options import FirstStage, Group
-from .stages import Hit, Reranker
+from .stages import Hit, Reranker, check_texts
 
 STAGE_ONE = "stage one"
 _QUERIES_AT_ONCE = 64
@@ -164,6 +164,7 @@ def _score_more(
     depth: int,
 ) -> None:
     """Score what of each list's first ``depth`` has no score yet."""
+    check_texts(found)
     pairs = [
         (query.text, Passage(hit.id, hit.text, hit.title).full_text)
         for query, hits, own in zip(queries, found, scores, strict=True)

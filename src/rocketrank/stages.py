@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .data.chunks import document_of
 from .data.records import Passage
+from .errors import UsageError
 from .model_settings import Calibration
 from .search_options import FirstStage, Group
 
@@ -228,6 +229,7 @@ def rerank(
     """Stage two: every list in the order of the fused scores; weight 0 is the re-ranker alone."""
     from .eval.fusion import fused_scores
 
+    check_texts(found)
     pairs = [
         (query, Passage(hit.id, hit.text, hit.title).full_text)
         for query, hits in zip(queries, found, strict=True)
@@ -244,6 +246,15 @@ def rerank(
         # sorted is stable: equal scores stay in stage one's order
         reranked.append(sorted(scored, key=lambda hit: -hit.score))
     return reranked
+
+
+def check_texts(found: Sequence[Sequence[Hit]]) -> None:
+    """UsageError where none of the hits has a text: their vectors were given without."""
+    if any(found) and not any(hit.text or hit.title for hits in found for hit in hits):
+        raise UsageError(
+            "re-ranking needs the texts of passages, and those that were found have none: index "
+            "their corpus with the vectors (rq index CORPUS --vectors PATH), or search without"
+        )
 
 
 def rerank_in_time(reranker: Reranker, query: str, hits: list[Hit], request: Request) -> list[Hit]:

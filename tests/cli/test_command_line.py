@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Completed = subprocess.CompletedProcess[str]
 RunRq = Callable[..., Completed]
 HEAVY = {"faiss", "numpy", "openvino", "orjson", "paddle", "paddlenlp", "tokenizers", "tqdm"}
-COMMANDS = ("index", "search", "info", "convert", "doctor", "demo")
+COMMANDS = ("index", "encode", "export", "search", "info", "convert", "doctor", "demo")
 
 
 def sentence(done: Completed) -> str:
@@ -63,7 +63,7 @@ def test_without_a_command_the_help_comes_as_wrong_usage(rq: RunRq) -> None:
     [
         (["sarch"], "'search'"),
         (["search", "x"], "--index"),
-        (["index"], "CORPUS"),
+        (["index", "--index", "i"], "CORPUS"),
         (["search", "x", "--index", "i", "--k", "0"], "k (0)"),
         (["search", "x", "--index", "i", "--k", "ten"], "--k"),
         (["search", "x", "--index", "i", "--rerank-depth", "5"], "(5) needs --reranker"),

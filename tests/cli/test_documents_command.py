@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,20 @@ def test_documents_for_an_index_of_passages_are_refused(
     assert run("index", "c.tsv", "--index", "p", "--model", model).code == 0
     done = run("update", "docs", "--index", "p", *options)
     assert "is for an index of documents, and p holds passages" in sentence(done)
+
+
+def test_encoded_documents_become_the_index_of_the_same_chunks(
+    small: Path, model: Path, run: Run
+) -> None:
+    fp32 = ["--model", str(model), "--precision", "fp32"]
+    indexed(run, model)
+    done = run("encode", "docs", "--output", "v", *fp32)
+    command = shlex.split(done.out.splitlines()[-1].partition(":  ")[2].replace("DIR", "given"))
+    assert run(*command[1:]).code == 0
+    answers = [
+        run("search", "tea", "--index", each, "--json", *fp32[2:]).out for each in ("i", "given")
+    ]
+    assert answers[0] == answers[1]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ def test_the_help_has_an_example(run: Run) -> None:
         (["--sample", "0"], "--sample"),
         (["--model", ""], "--model is empty"),
         (["--fields", "a,,b"], "--fields (a,,b)"),
-        (["--vectors", "int4"], "'int8'"),
+        (["--vector-type", "int4"], "'int8'"),
+        (["--vectors", "int8"], "--vector-type"),
         (["--device", "tpu"], "device (tpu)"),
     ],
     ids=" ".join,
@@ -59,12 +60,13 @@ def test_a_plan_names_the_command_that_builds_what_it_says(
 ) -> None:
     # processes of their own: the memory that is planned for is that of all the process
     monkeypatch.chdir(tmp_path)
-    done = rq("plan", "corpus.jsonl", "--json", "--memory", "3GiB", "--vectors", "float16")
+    done = rq("plan", "corpus.jsonl", "--json", "--memory", "3GiB", "--vector-type", "float16")
     assert done.returncode == 0
     plan = json.loads(done.stdout)
     assert (plan["passages"], plan["sample"], plan["chosen"]) == (4, 4, "flat")
     assert plan["command"] == (
-        "rq index corpus.jsonl --model minilm --index corpus.index --vectors float16 --memory 3GiB"
+        "rq index corpus.jsonl --model minilm --index corpus.index --vector-type float16 "
+        "--memory 3GiB"
     )
     kinds = {each["kind"]: each for each in plan["kinds"]}
     assert kinds["ivfpq"]["problem"] == "needs 384 passages to train on, and there are 4"

@@ -1,6 +1,7 @@
 """A small deterministic encoder and corpora, and a command that builds an index with them.
 
-``python small_index.py DIRECTORY COUNT SHARD_SIZE KIND SECONDS_A_SHARD`` is what tests kill.
+``python small_index.py DIRECTORY COUNT SHARD_SIZE KIND SECONDS_A_SHARD`` is what tests kill; with
+the kind "none" it writes vectors alone.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from rocketrank.data.records import Passage
 from rocketrank.index import BuildOptions, BuildReport, build_index
+from rocketrank.index.vector_encoding import EncodeOptions, encode_corpus
 
 
 class HashingEncoder:
@@ -131,9 +133,9 @@ def build_table(
 
 
 if __name__ == "__main__":
-    build_index(
-        Path(sys.argv[1]),
-        ListCorpus(sentences(int(sys.argv[2]))),
-        HashingEncoder(seconds=float(sys.argv[5])),
-        BuildOptions(kind=sys.argv[4], shard_size=int(sys.argv[3])),
-    )
+    target, corpus = Path(sys.argv[1]), ListCorpus(sentences(int(sys.argv[2])))
+    encoder, shard_size = HashingEncoder(seconds=float(sys.argv[5])), int(sys.argv[3])
+    if sys.argv[4] == "none":
+        encode_corpus(target, corpus, encoder, EncodeOptions(shard_size=shard_size))
+    else:
+        build_index(target, corpus, encoder, BuildOptions(kind=sys.argv[4], shard_size=shard_size))

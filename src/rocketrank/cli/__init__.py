@@ -22,7 +22,9 @@ from .convert import convert
 from .delete import delete
 from .demo import demo
 from .doctor import doctor
+from .encode import encode
 from .evaluate import evaluate
+from .export import export
 from .index import index
 from .info import info
 from .lists import lists
@@ -110,13 +112,14 @@ _register(
     "Search",
     index,
     "rq index corpus.jsonl --model minilm --index corpus.index\n"
+    "rq index corpus.jsonl --vectors corpus.npy --model minilm --index corpus.index\n"
     "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index",
 )
 _register(
     "Search",
     plan,
     "rq plan corpus.jsonl --model minilm\n"
-    "rq plan passages.tsv.gz --memory 8GiB --disk 20GiB --vectors int8",
+    "rq plan passages.tsv.gz --memory 8GiB --disk 20GiB --vector-type int8",
 )
 _register(
     "Search",
@@ -125,6 +128,19 @@ _register(
     "rq search --index corpus.index --queries queries.tsv --output run.trec",
 )
 _register("Search", info, "rq info corpus.index")
+_register(
+    "Vectors in files",
+    encode,
+    "rq encode corpus.jsonl --model minilm --output corpus.vectors\n"
+    "rq index corpus.jsonl --vectors corpus.vectors --index corpus.index\n"
+    "rq encode --queries queries.tsv --model minilm --output queries.vectors",
+)
+_register(
+    "Vectors in files",
+    export,
+    "rq export corpus.index --to pyserini --output corpus.faiss\n"
+    "rq export corpus.index --to npy --output corpus.arrays --texts",
+)
 _register("Change an index", add, "rq add more.jsonl --index corpus.index")
 _register(
     "Change an index",

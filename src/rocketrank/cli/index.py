@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def index(
-    corpus: options.Corpus,
     directory: Annotated[
         Path, typer.Option("--index", metavar="DIR", help="Where the index is written.")
     ],
+    corpus: options.CorpusOrNone = None,
     model: options.IndexedBy = "minilm",
     kind: Annotated[
         str,
@@ -38,7 +38,27 @@ def index(
     ] = None,
     chunk: chunks.Chunk = None,
     stride: chunks.Stride = None,
-    vectors: options.Vectors = "float32",
+    vectors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--vectors",
+            metavar="PATH",
+            help="Vectors to take instead of encoding, by the ids of passages: folders of rq "
+            "encode, .npy with ids, files of Pyserini and Tevatron.",
+            show_default=False,
+        ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", metavar="FILE", help="The ids of one .npy file of --vectors."),
+    ] = None,
+    trust_vectors: Annotated[
+        bool,
+        typer.Option(
+            "--trust-vectors", help="Do not compare given vectors with passages encoded here."
+        ),
+    ] = False,
+    vector_type: options.VectorType = "float32",
     bm25: Annotated[
         bool,
         typer.Option("--bm25", help="Keep postings too, to search by words. The index remembers."),
@@ -60,23 +80,29 @@ def index(
     """Index a corpus.
 
     Its passages are encoded with the model and stored, with their text, in DIR. Folders, and files
-    of text, Markdown and HTML, are documents, which are cut into chunks.
+    of text, Markdown and HTML, are documents, which are cut into chunks. With --vectors vectors are
+    taken from files; without CORPUS, too, and the index then answers with ids.
 
     A run that was killed goes on where it stopped when the same command is given again.
     """
     import sys
+    from functools import partial
 
     from ..data.corpus import CorpusReader
     from ..index import BuildOptions, build_index
     from ..inference import choose_runtime
     from ..models import open_model
     from ..retriever import DualEncoder
+    from .vectors_given import Given, check_given, index_vectors
 
+    given = Given(vectors=tuple(vectors or ()), ids=ids, trusted=trust_vectors)
+    check_given(given, corpus or ())
     options.refuse_empty("--model", model)
     columns = field_names(fields)
     # What this machine and the files cannot do is refused before a model is looked for.
     runtime = choose_runtime(device=device, precision=precision, engine=engine, threads=threads)
-    reader = CorpusReader(list(corpus), format=format, skip_empty=skip_empty)
+    opened = partial(CorpusReader, list(corpus or ()), format=format, skip_empty=skip_empty)
+    reader = opened()
     encoder = DualEncoder(open_model(model, role="dual-encoder"), runtime)
     chunking = chunks.chosen_chunking(reader, encoder, chunk, stride)
     build = BuildOptions(
@@ -86,19 +112,24 @@ def index(
         overwrite=overwrite,
         threads=threads,
         precision=runtime.precision,
-        vectors=vectors,
+        vectors=vector_type,
         fields=chunks.with_document(columns, chunking),
         wait=wait,
         memory=memory,
         bm25=bm25,
         chunking=chunking,
     )
-    cut = chunks.cut(reader, encoder, chunking)
-    report = build_index(directory, cut, encoder, build, progress=sys.stderr.isatty())
-    documents = reader.count if chunking else None
-    for line in _summary(report, documents, encoder.truncated_passages):
-        print(line)
-    for line in chunks.unread_lines(reader):
+    cut = partial(chunks.cut, encoder=encoder, chunking=chunking)
+    said: list[str] = []
+    if given.vectors:
+        corpus_again = (lambda: cut(opened())) if corpus else None
+        report, said = index_vectors(directory, corpus_again, encoder, build, given)
+    else:
+        report = build_index(directory, cut(reader), encoder, build, progress=sys.stderr.isatty())
+        said = chunks.unread_lines(reader)
+    documents = reader.count if chunking and not given.vectors else None
+    truncated = 0 if given.vectors else encoder.truncated_passages
+    for line in [*_summary(report, documents, truncated), *said]:
         print(line)
     print(f'\nNow ask it:  rq search "…" --index {directory}')
 

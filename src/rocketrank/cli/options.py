@@ -59,6 +59,14 @@ Corpus = Annotated[
     list[str],
     typer.Argument(metavar="CORPUS", help="Files to read, also .gz, .zst and .xz; - is stdin."),
 ]
+CorpusOrNone = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CORPUS",
+        help="Files to read, also .gz, .zst and .xz; - is stdin.",
+        show_default=False,
+    ),
+]
 CorpusFormat = Annotated[
     Literal["auto", "msmarco", "beir", "dpr", "rocketqa"],
     typer.Option("--format", help="How to read the corpus; auto looks at its first lines."),
@@ -69,10 +77,11 @@ SkipEmpty = Annotated[
 IndexedBy = Annotated[
     str, typer.Option("--model", metavar="MODEL", help="minilm, a model folder or a hub id.")
 ]
-Vectors = Annotated[
+VectorType = Annotated[
     Literal["float32", "float16", "int8"],
     typer.Option(
-        "--vectors", help="How vectors are kept: float16 takes half the disk, int8 a quarter."
+        "--vector-type",
+        help="How vectors are kept: float16 takes half the disk, int8 a quarter.",
     ),
 ]
 SkipDuplicates = Annotated[

@@ -29,7 +29,7 @@ class _Asked:
 def plan(
     corpus: options.Corpus,
     model: options.IndexedBy = "minilm",
-    vectors: options.Vectors = "float32",
+    vector_type: options.VectorType = "float32",
     fields: Annotated[
         str | None,
         typer.Option(
@@ -98,7 +98,7 @@ def plan(
         skip_duplicates=skip_duplicates,
         threads=threads,
         precision=runtime.precision,
-        vectors=vectors,
+        vectors=vector_type,
         fields=chunks.with_document(columns, chunking),
         memory=memory,
         bm25=bm25,
@@ -111,7 +111,7 @@ def plan(
         corpus=list(corpus),
         model=model,
         given={
-            "--vectors": None if vectors == "float32" else vectors,
+            "--vector-type": None if vector_type == "float32" else vector_type,
             "--fields": fields,
             "--chunk": chunk,
             "--stride": stride,
