@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .chunking import LEAST_TOKENS, Chunking, chunk_ranges
-from .documents import Unread
+from .corpus import CorpusReader
 from .extraction import Extract
 from .records import Passage
 
@@ -33,24 +33,6 @@ class PassageTokens(Protocol):
         ...
 
 
-class Documents(Protocol):
-    """A corpus whose passages may be long; ``extract`` is how the last one was made of a file."""
-
-    @property
-    def location(self) -> str: ...
-    @property
-    def skipped_empty(self) -> int: ...
-    @property
-    def bytes_total(self) -> int | None: ...
-    @property
-    def bytes_read(self) -> int | None: ...
-    @property
-    def extract(self) -> Extract | None: ...
-    @property
-    def unread(self) -> list[Unread]: ...
-    def __iter__(self) -> Iterator[Passage]: ...
-
-
 class ChunkedCorpus:
     """The chunks of ``corpus`` in its order, read once.
 
@@ -58,7 +40,7 @@ class ChunkedCorpus:
     read. A document without text gives one chunk, for its title.
     """
 
-    def __init__(self, corpus: Documents, tokens: PassageTokens, chunking: Chunking) -> None:
+    def __init__(self, corpus: CorpusReader, tokens: PassageTokens, chunking: Chunking) -> None:
         self._corpus = corpus
         self._tokens = tokens
         self._chunking = chunking.checked()
