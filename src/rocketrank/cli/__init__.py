@@ -112,6 +112,7 @@ _register(
     "Search",
     index,
     "rq index corpus.jsonl --model minilm --index corpus.index\n"
+    "rq index notes --index notes.index\n"
     "rq index corpus.jsonl --vectors corpus.npy --model minilm --index corpus.index\n"
     "zcat passages.tsv.gz | rq index - --format msmarco --index passages.index",
 )

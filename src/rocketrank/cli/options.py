@@ -55,17 +55,14 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 # Of the commands that read a corpus.
+_CORPUS_HELP = "Files, also .gz, .zst and .xz, or folders of documents; - is stdin."
 Corpus = Annotated[
     list[str],
-    typer.Argument(metavar="CORPUS", help="Files to read, also .gz, .zst and .xz; - is stdin."),
+    typer.Argument(metavar="CORPUS", help=_CORPUS_HELP),
 ]
 CorpusOrNone = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="CORPUS",
-        help="Files to read, also .gz, .zst and .xz; - is stdin.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="CORPUS", help=_CORPUS_HELP, show_default=False),
 ]
 CorpusFormat = Annotated[
     Literal["auto", "msmarco", "beir", "dpr", "rocketqa"],
