@@ -345,8 +345,8 @@ def test_more_vector_files_than_a_process_may_open_can_be_searched(tmp_path: Pat
 def test_an_index_of_a_newer_format_is_not_overwritten(tmp_path: Path) -> None:
     build(tmp_path / "index", sentences(3))
     path = tmp_path / "index/manifest.json"
-    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "format_version": 4}))
-    with pytest.raises(DataError, match=r"written by format 4, .* upgrade rocketrank"):
+    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "format_version": 5}))
+    with pytest.raises(DataError, match=r"written by format 5, .* upgrade rocketrank"):
         build(tmp_path / "index", sentences(3), overwrite=True)
 
 

@@ -48,7 +48,7 @@ def test_threads_below_one_are_refused(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format_version": 4}, r"written by format 4, this RocketRank reads up to 3: upgrade "
+        ({"format_version": 5}, r"written by format 5, this RocketRank reads up to 4: upgrade "
          "rocketrank$"),
         ({"format_version": "1"}, "expected a number as format_version, found '1'"),
         ({"format": "something"}, "expected format 'rocketrank index', found 'something'"),
