@@ -79,22 +79,22 @@ def msmarco(folder: Path, data: Path) -> None:
     target.mkdir()
     needed: set[str] = set()
 
-    def copy(name: str, column: int, wanted: set[str], passage: int | None) -> None:
+    def copy(name: str, wanted: set[str], *, passage: int | None = None) -> None:
+        """The lines of the queries ``wanted``; the passages in a column of theirs are needed."""
         with (source / name).open(encoding="utf-8") as file:
-            lines = [line for line in file if line.split()[column] in wanted]
+            lines = [line for line in file if line.split()[0] in wanted]
         if passage is not None:
-            needed.update(line.split()[passage] for line in lines[:200])
-            lines = lines[:200] if "dl19" in name else lines
+            needed.update(line.split()[passage] for line in lines)
         (target / name.replace("dl19.tsv", "dev.small.tsv")).write_text("".join(lines), "utf-8")
 
     with (source / "queries.train.tsv").open(encoding="utf-8") as file:
         train = {line.split("\t")[0] for line in islice(file, 12)}
-    copy("queries.train.tsv", 0, train, None)
-    copy("qrels.train.tsv", 0, train, 2)
-    copy("candidates.train.tsv", 0, train, 1)
+    copy("queries.train.tsv", train)
+    copy("qrels.train.tsv", train, passage=2)
+    copy("candidates.train.tsv", train, passage=1)
     with (source / "queries.dl19.tsv").open(encoding="utf-8") as file:
         dev = {line.split("\t")[0] for line in islice(file, 3)}
-    copy("queries.dl19.tsv", 0, dev, None)
+    copy("queries.dl19.tsv", dev)
     judged = [each for each in read_qrels(source / "qrels.dl19.txt") if each.query_id in dev][:150]
     needed.update(each.passage_id for each in judged)
     rows = (f"{each.query_id}\t0\t{each.passage_id}\t{each.relevance}" for each in judged)

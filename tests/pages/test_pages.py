@@ -58,8 +58,9 @@ def test_every_block_of_the_page_runs(
             done = subprocess.run(
                 command, cwd=tmp_path, env=environment, capture_output=True, text=True
             )
-            assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
-            assert done.stdout.strip(), f"{command[-1]} said nothing"
+            said = done.stdout + done.stderr
+            assert done.returncode == 0, f"{command[-1]}\n{said}"
+            assert said.strip(), f"{command[-1]} said nothing"
 
 
 def test_each_page_has_commands() -> None:
