@@ -44,7 +44,7 @@ def write_texts(folder: Path, texts: list[str], size: int) -> None:
 
 def index(folder: Path, model: str) -> str:
     command = [sys.executable, "-m", "rocketrank", "index", str(folder / "texts")]
-    command += ["--index", str(folder / "index"), "--model", model, "--chunk", "200"]
+    command += ["--index", str(folder / "index"), "--model", model, "--chunk", "100"]
     started = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     _, status, usage = os.wait4(child.pid, 0)
