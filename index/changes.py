@@ -109,6 +109,11 @@ def add_passages(
         before = stack.enter_context(writing(directory, options.wait))
         build = _build_options(before.manifest, options)
         check_encoder(directory, before.manifest, encoder)
+        if options.prune and not before.manifest.chunking:
+            raise UsageError(
+                "prune is for an index of documents, and this one has passages: name what is to be "
+                "deleted to rq delete"
+            )
         judges = DocumentJudge if before.manifest.chunking else _Judge
         judge = judges(before, update=update, insert=options.missing == "allowed")
         passages = with_a_first_one(corpus)
@@ -304,11 +309,6 @@ class _Judge:
 
     def finish(self, *, prune: bool, unread: Collection[str]) -> list[NDArray[np.int64]]:
         """No passage is deleted but by its id."""
-        if prune:
-            raise UsageError(
-                "prune is for an index of documents, and this one has passages: name what is to be "
-                "deleted to rq delete"
-            )
         return [np.empty(0, dtype=np.int64) for _ in self._before.segments]
 
 

@@ -22,7 +22,7 @@ from ..data.records import Passage
 from ..durable import explained_write, sha256_of
 from ..errors import DataError, UsageError
 from .structure import faiss_library, own_words, take_apart
-from .vector_pickles import read_pickle
+from .vector_pickles import checked_ids, read_pickle
 from .vector_shards import VectorsNote, check_shard, read_note, shard_ids
 
 NPY_START = b"\x93NUMPY"
@@ -133,12 +133,7 @@ def read_ids(path: Path) -> list[str]:
         raise _no_ids(path, str(error)) from error
     if not isinstance(listed, list):
         raise _no_ids(path, type(listed).__name__)
-    for row, each in enumerate(listed):
-        if type(each) not in (str, int) or each == "":
-            raise DataError(
-                f"{path}: row {row}: expected an id, found {shown(each)}: mend the file"
-            )
-    return [str(each) for each in listed]
+    return checked_ids(path, listed)
 
 
 def _no_ids(path: Path, found: str) -> DataError:

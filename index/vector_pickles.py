@@ -151,11 +151,17 @@ def _ids(path: Path, found: object) -> list[str]:
                 f"{path}: row {row}: expected the id of a passage, found {shown(each)}, a part of "
                 "a document: encode passages that have ids of their own"
             )
+    return checked_ids(path, found)
+
+
+def checked_ids(path: Path, listed: Sequence[object]) -> list[str]:
+    """``listed`` as ids. DataError that names the row of what is none."""
+    for row, each in enumerate(listed):
         if type(each) not in (str, int) or each == "":
             raise DataError(
                 f"{path}: row {row}: expected an id, found {shown(each)}: mend the file"
             )
-    return [str(each) for each in found]
+    return [str(each) for each in listed]
 
 
 def _other(path: Path, found: str) -> DataError:

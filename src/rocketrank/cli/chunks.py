@@ -43,14 +43,15 @@ def chosen_chunking(
     """How the corpus is cut; None where it is not. UsageError for what the model cannot read."""
     from ..data.chunking import chunking_of, usual_limit
 
-    if chunk is None and reader.holds_documents:
-        chunk = usual_limit(encoder.passage_tokens().length)
-    if not chunk:
+    tokens = encoder.passage_tokens() if chunk or reader.holds_documents else None
+    if chunk is None and tokens:
+        chunk = usual_limit(tokens.length)
+    if not chunk or tokens is None:
         if stride is not None:
             raise UsageError(f"--stride ({stride}) needs --chunk, the size of what it is between")
         return None
     chunking = chunking_of(chunk, stride)
-    most = encoder.passage_tokens().room("")
+    most = tokens.room("")
     if chunk > most:
         raise UsageError(
             f"--chunk ({chunk}) is more than the {most} tokens of a text that {encoder.name} "
