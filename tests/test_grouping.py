@@ -4,6 +4,8 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rocketrank import SearchEngine
 from rocketrank.data.chunking import Chunking
@@ -19,6 +21,8 @@ from .tiny_models import tiny_encoder, tiny_scorer
 
 QUERY = "what is the life cycle of a flea"
 DOCUMENTS = 40
+WORDS = ["flea", "life", "cycle", "cost", "of", "the", "city", "doctor", "definition", "symptoms"]
+"""Of queries; any will do."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def engine(
     encoder = tiny_encoder(shared_reference / "tiny-bert", pooling="mean", passage_length=64)
     chunking = Chunking(32, 24)
     chunks = ChunkedCorpus(CorpusReader([corpus]), encoder.passage_tokens(), chunking)
-    options = BuildOptions(fields=("document",), chunking=chunking)
+    options = BuildOptions(fields=("document", "start"), chunking=chunking)
     build_index(folder / "index", chunks, encoder, options)
     index = Index.open(folder / "index")
     return SearchEngine(index, encoder, tiny_scorer(shared_reference / "tiny-bert-cross-encoder"))
@@ -46,12 +50,30 @@ def first_stage(engine: SearchEngine) -> SearchEngine:
     return SearchEngine(engine.index, engine.retriever)
 
 
-def documents_of_all_chunks(engine: SearchEngine) -> list[tuple[str, float]]:
+def documents_of_all_chunks(
+    engine: SearchEngine, query: str = QUERY, where: str | None = None
+) -> list[tuple[str, float]]:
     """Documents in the order of their best chunks, from every chunk of the index."""
     best: dict[str, float] = {}
-    for hit in engine.search(QUERY, k=len(engine.index)):
+    for hit in engine.search(query, k=len(engine.index), where=where):
         best.setdefault(str(hit.metadata["document"]), hit.score)
     return list(best.items())
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=6),
+    k=st.integers(1, DOCUMENTS + 5),
+    starts=st.tuples(st.integers(0, 3000), st.integers(1, 3000)),
+)
+def test_whatever_is_asked_documents_are_those_of_all_chunks(
+    first_stage: SearchEngine, words: list[str], k: int, starts: tuple[int, int]
+) -> None:
+    """Of those that the filter leaves, which has documents of none to all of their chunks."""
+    query, where = " ".join(words), f"start >= {starts[0]} AND start < {sum(starts)}"
+    hits = first_stage.search(query, k=k, where=where, group="document")
+    expected = documents_of_all_chunks(first_stage, query, where)[:k]
+    assert [(hit.id, hit.score) for hit in hits] == expected
 
 
 @pytest.mark.parametrize("k", [1, 5, DOCUMENTS])
