@@ -73,20 +73,29 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
-def open_endpoint(url: str, model: str, prompt: Path | None) -> Endpoint:
-    """The endpoint of these options, its key from the environment. Raises UsageError."""
+def open_endpoint(
+    url: str,
+    model: str,
+    prompt: Path | None,
+    *,
+    named: tuple[str, str] = ("--endpoint", "--endpoint-prompt"),
+) -> Endpoint:
+    """The endpoint of these options, its key from the environment.
+
+    Raises UsageError; ``named`` are the user's names for the address and the prompt.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--endpoint ({url}) must be an address such as http://localhost:8000/v1")
+        raise UsageError(f"{named[0]} ({url}) must be an address such as http://localhost:8000/v1")
     text = PROMPT
     if prompt is not None:
         try:
             text = prompt.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--endpoint-prompt {prompt} cannot be read: {error}") from None
+            raise UsageError(f"{named[1]} {prompt} cannot be read: {error}") from None
         if PLACE not in text:
             raise UsageError(
-                f"--endpoint-prompt {prompt} must have {PLACE} where the passage goes, found none"
+                f"{named[1]} {prompt} must have {PLACE} where the passage goes, found none"
             )
     return Endpoint(url=url, model=model, prompt=text, key=os.environ.get(KEY, ""))
 

@@ -24,6 +24,7 @@ from .models import open_reranker, open_retriever
 from .pipeline_data import check_files, identity_of
 from .pipeline_plan import joint_kinds, mines
 from .pipeline_steps import Work, mining_options
+from .pipeline_synthetic import making_of
 from .recipe import STAGES, Stage, differences, read_recipe, recipe_toml
 
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ _MARK, _LOCK = "data.json", "pipeline.lock"
 
 
 def check_recipe(work: Work) -> None:
-    """Raises UsageError for a recipe that is no pipeline's, and for files that are not there."""
+    """Raises UsageError for a recipe that is no pipeline's, or names what is not there."""
     recipe = work.recipe
     if not any(getattr(recipe, name).epochs for name in STAGES):
         raise UsageError(
@@ -40,6 +41,8 @@ def check_recipe(work: Work) -> None:
             "be trained: give one of them epochs, such as --set joint.epochs=2"
         )
     check_files(recipe.data, work.data)
+    if recipe.data.synthesize:
+        making_of(recipe, work.data)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ _FILES = (
     "queries",
     "qrels",
     "candidates",
+    "endpoint_prompt",
     "dev_queries",
     "dev_qrels",
     "dev_run",

@@ -20,18 +20,35 @@ from ..durable import write_durably
 from ..two_stage import PassageTexts, Scores
 from .cuts import Cut
 from .dev import drawn_queries
+from .endpoint import open_endpoint
 from .lists import RankingList
+from .making import Making, make
 from .mining import Retriever
 from .mining_queries import MiningQueries, with_synthetic
 from .mining_report import MiningReport
 from .pipeline_corpus import open_corpus
 from .pipeline_data import DEV, TRAIN, files_of, write_part
 from .recipe import Recipe
-from .synthesis import Synthesis, SynthesisOptions, SyntheticQuery, synthesize
+from .synthesis import Synthesis, SyntheticQuery, check_kinds
 
 _log = logging.getLogger(__name__)
 
-REPORT = "synthesis.json"
+REPORT, ANSWERS = "synthesis.json", "endpoint.jsonl"
+
+
+def making_of(recipe: Recipe, folder: Path) -> Making:
+    """What ``data.synthesize`` asks for. Raises UsageError where the endpoint cannot be meant."""
+    data = recipe.data
+    prompts = files_of(data, folder).get("data.endpoint_prompt", [None])
+    named = ("data.endpoint", "data.endpoint_prompt")
+    writer = (
+        open_endpoint(data.endpoint, data.endpoint_model, prompts[0], named=named)
+        if data.endpoint
+        else None
+    )
+    cut = [each for each in data.synthesize_kinds if each != "endpoint"]
+    kinds = check_kinds(cut) if cut else ()
+    return Making(count=data.synthesize, kinds=kinds, endpoint=writer, seed=recipe.seed)
 
 
 def make_queries(recipe: Recipe, folder: Path, output: Path) -> None:
@@ -41,8 +58,8 @@ def make_queries(recipe: Recipe, folder: Path, output: Path) -> None:
     """
     data = recipe.data
     paths = files_of(data, folder)["data.corpus"]
-    options = SynthesisOptions(count=data.synthesize, kinds=data.synthesize_kinds, seed=recipe.seed)
-    made = synthesize(lambda: open_corpus(recipe, paths)[0], options)
+    making = making_of(recipe, folder)
+    made = make(lambda: open_corpus(recipe, paths)[0], making, ledger=output / ANSWERS)
     sources = {each.passage_id for each in made.queries}
     held_out = drawn_queries(sources, data.dev_share, recipe.seed)
     train = [each for each in made.queries if each.passage_id not in held_out]

@@ -241,6 +241,7 @@ def _check_together(recipe: Recipe, given: _Given) -> None:
         if data.synthesize and _value(recipe, key):
             problem = "but queries are either given or made from the corpus: leave one of both out"
             raise _clash(recipe, given, problem, "data.synthesize", key)
+    _check_endpoint(recipe, given)
     for part in ("dev", "test"):
         queries, qrels = f"data.{part}_queries", f"data.{part}_qrels"
         if bool(_value(recipe, queries)) != bool(_value(recipe, qrels)):
@@ -266,6 +267,22 @@ def _check_together(recipe: Recipe, given: _Given) -> None:
             _check_losses(recipe, name, given)
             _check_frozen(recipe, name, given)
             _check_stage(recipe, name, given)
+
+
+def _check_endpoint(recipe: Recipe, given: _Given) -> None:
+    """What writes queries needs a number of them and a name of a model, and these need it."""
+    data = recipe.data
+    if data.endpoint and not data.synthesize:
+        problem = "but no queries are made from the corpus: say how many with data.synthesize"
+        raise _clash(recipe, given, problem, "data.endpoint", "data.synthesize")
+    if data.endpoint and not data.endpoint_model:
+        problem = "so that nobody writes: name a model that is served there"
+        raise _clash(recipe, given, problem, "data.endpoint", "data.endpoint_model")
+    asking = "data.synthesize_kinds" if "endpoint" in data.synthesize_kinds else ""
+    for key in ("data.endpoint_model", "data.endpoint_prompt", asking):
+        if key and _value(recipe, key) and not data.endpoint:
+            problem = "but there is no address to ask: name one, such as http://localhost:8000/v1"
+            raise _clash(recipe, given, problem, key, "data.endpoint")
 
 
 def _check_losses(recipe: Recipe, name: StageName, given: _Given) -> None:

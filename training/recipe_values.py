@@ -15,7 +15,7 @@ _SHOWN = 60
 
 
 Lists = Literal["undenoised", "denoised", "hybrid"]
-Made = Literal["title", "heading", "sentence", "cloze"]
+Made = Literal["title", "heading", "sentence", "cloze", "endpoint"]
 Schedule = Literal["constant", "linear", "cosine"]
 Direction = Literal["student_teacher", "teacher_student"]
 Reduction = Literal["query", "element"]
@@ -41,7 +41,8 @@ class DataSection:
     ``candidates`` are ready lists in any format that ``training.list_formats`` reads. Where
     ``dev_queries`` is empty, ``dev_share`` of the training queries is held out. ``dev_run`` and
     ``test_run`` are runs to re-rank; without one the passages are retrieved, ``dev_depth`` deep.
-    ``synthesize`` is the number of queries to make from the corpus where there are none.
+    ``synthesize`` is the number of queries to make from the corpus where there are none; where an
+    ``endpoint`` is named, the model there writes its share of them.
     """
 
     corpus: tuple[str, ...] = ()
@@ -49,7 +50,10 @@ class DataSection:
     qrels: str = ""
     candidates: str = ""
     synthesize: int = 0
-    synthesize_kinds: tuple[Made, ...] = get_args(Made)
+    synthesize_kinds: tuple[Made, ...] = ("title", "heading", "sentence", "cloze")
+    endpoint: str = ""
+    endpoint_model: str = ""
+    endpoint_prompt: str = ""
     dev_queries: str = ""
     dev_qrels: str = ""
     dev_run: str = ""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from rocketrank.training.pipeline_synthetic import make_queries, read_made, repl
 from rocketrank.training.recipe import Recipe, read_recipe
 from rocketrank.training.synthesis import SyntheticQuery
 
+from .chat_server import Asked, Reply, chat_server, saying
 from .small_mining import TableEncoder
 from .small_pipeline import write_corpus, write_data, write_recipe
 
@@ -66,6 +68,13 @@ def recipe(recipe_file: Path) -> Recipe:
         ({"data.synthesize": "-1"}, r"expected a whole number of at least 0 \(0 makes no queries"),
         ({"data.synthesize_kinds": '["titles"]'}, r'expected a list of some of "title", "heading"'),
         ({"data.synthesize_kinds": "[]"}, r'expected a list of some of "title"'),
+        (
+            {"data.endpoint": "http://x/v1", "data.endpoint_model": "m", "data.synthesize": "0"},
+            r"data\.endpoint is .* and data\.synthesize is 0, but no queries are made",
+        ),
+        ({"data.endpoint": "http://x/v1"}, r"data\.endpoint_model is .*name a model"),
+        ({"data.endpoint_model": "m"}, r"data\.endpoint is \"\" by default, but there is no add"),
+        ({"data.synthesize_kinds": '["endpoint"]'}, r"data\.endpoint is .*there is no address"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(
@@ -73,6 +82,45 @@ def test_values_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=named):
         read_recipe(recipe_file, {**SYNTHETIC, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"data.endpoint": "x"}, r"data\.endpoint \(x\) must be an address"),
+        ({"data.endpoint_prompt": "pages.jsonl"}, r"data\.endpoint_prompt .* must have {passage}"),
+        ({"data.endpoint_prompt": "none"}, r"data\.endpoint_prompt: .*none"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_meant_is_refused_before_any_work(
+    recipe_file: Path, data: Path, tmp_path: Path, changed: Mapping[str, str], named: str
+) -> None:
+    endpoint = {"data.endpoint": "http://127.0.0.1:9/v1", "data.endpoint_model": "m"}
+    recipe = read_recipe(recipe_file, {**SYNTHETIC, **endpoint, **changed})
+    with pytest.raises(UsageError, match=named):
+        run_pipeline(recipe, data=data, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def writes(asked: Asked, number: int) -> Reply:
+    return saying("\n".join(f"who has seen number {number} by {time}" for time in "ABC"))
+
+
+def test_an_endpoint_writes_its_share_and_is_asked_once(
+    recipe_file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    endpoint = {"data.endpoint_model": "m", "data.synthesize_kinds": '["title", "sentence"]'}
+    with chat_server(writes) as (url, asked):
+        recipe = read_recipe(recipe_file, {**SYNTHETIC, **endpoint, "data.endpoint": url})
+        made = []
+        for _ in range(2):
+            make_queries(recipe, data, tmp_path)
+            made.append({**read_made(tmp_path, "train"), **read_made(tmp_path, "dev")})
+    assert made[0] == made[1]
+    kinds = Counter(each.kind for each in made[0].values())
+    assert kinds == {"title": 13, "sentence": 14, "endpoint": 13}
+    assert len(asked) == len({each.prompt for each in asked}) == 5
 
 
 def test_no_passage_is_asked_for_in_training_and_on_dev(

@@ -2,25 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
-from ..errors import DataError, UsageError
+from ..errors import UsageError
 from . import options
 
 if TYPE_CHECKING:
     from ..index import Index
     from ..training.endpoint import Endpoint
+    from ..training.making import Making
     from ..training.mining_queries import MiningQueries
-    from ..training.synthesis import SynthesisOptions
-
-
-class ToMake(NamedTuple):
-    """What is cut out of passages, and how many queries an endpoint writes beside it."""
-
-    cuts: "SynthesisOptions | None"
-    endpoint: "Endpoint | None"
-    written: int
-    seed: int
 
 
 def check_sources(
@@ -54,10 +45,11 @@ def to_make(
     *,
     keep_unfound: bool,
     seed: int,
-) -> ToMake | None:
+) -> "Making | None":
     """What the options ask to be made, None for nothing. ``asks`` are those of the endpoint."""
     from ..training.cuts import KINDS, QUERY_KINDS
-    from ..training.synthesis import SynthesisOptions, check_kinds
+    from ..training.making import Making
+    from ..training.synthesis import check_kinds
 
     if count is None:
         given = {"--kinds": kinds, "--keep-unfound": keep_unfound or None, **asks}
@@ -76,12 +68,7 @@ def to_make(
         raise UsageError(f"--kinds ({kinds}) leaves no use for --endpoint: name endpoint too")
     cut = [each for each in names if each != "endpoint"]
     chosen = check_kinds(cut) if cut or endpoint is None else ()
-    written = count // (len(chosen) + 1) if endpoint else 0
-    if endpoint is not None:
-        written = max(1, written)
-    left = count - written
-    cuts = SynthesisOptions(count=left, kinds=chosen, seed=seed) if chosen and left else None
-    return ToMake(cuts, endpoint, written, seed)
+    return Making(count=count, kinds=chosen, endpoint=endpoint, seed=seed)
 
 
 def _endpoint(asks: Mapping[str, str | Path | None]) -> "Endpoint | None":
@@ -112,35 +99,16 @@ def selected(queries: str | None, qrels: str | None, unjudged: bool) -> "MiningQ
 
 
 def with_made(
-    given: "MiningQueries | None", made: ToMake | None, index: "Index", output: Path
+    given: "MiningQueries | None", making: "Making | None", index: "Index", output: Path
 ) -> "MiningQueries":
     """``given`` and behind them those that are made from the passages of ``index``.
 
     An endpoint's answers are kept beside ``output``.
     """
+    from ..training.making import make
     from ..training.mining_queries import with_synthetic
-    from ..training.mining_report import MiningReport
-    from ..training.synthesis import Synthesis, synthesize
-    from ..training.written_queries import written_queries
 
-    if made is None:
+    if making is None:
         return cast("MiningQueries", given)
-    parts = []
-    if made.cuts is not None:
-        parts.append(synthesize(index.live_passages, made.cuts))
-    if made.endpoint is not None:
-        ledger = output.with_name(f"{output.stem}.endpoint.jsonl")
-        passages = index.live_passages
-        parts.append(
-            written_queries(passages, made.endpoint, made.written, seed=made.seed, ledger=ledger)
-        )
-    report = MiningReport()
-    for part in parts:
-        report.add(part.report.as_record())
-    queries = [query for part in parts for query in part.queries]
-    if not queries:
-        raise DataError(
-            "expected queries of 3 to 40 words from the endpoint, found none that can be used: "
-            "look at its answers beside the output, and change the prompt or the model"
-        )
-    return with_synthetic(given, Synthesis(queries, report))
+    ledger = output.with_name(f"{output.stem}.endpoint.jsonl")
+    return with_synthetic(given, make(index.live_passages, making, ledger=ledger))
