@@ -14,11 +14,14 @@ from rocketrank.data.corpus import CorpusReader
 from rocketrank.data.queries import read_queries
 from rocketrank.errors import UsageError
 from rocketrank.index import BuildOptions, build_index
+from rocketrank.index.search import SearchResult
 from rocketrank.index_evaluation import write_stage_runs
 from rocketrank.retriever import DualEncoder
-from rocketrank.stages import fused_by_rank
+from rocketrank.stages import fused_by_score
 
 from .test_engine import make_model
+
+Scored = dict[str, Fraction]
 
 QUERY = "what is the life cycle of a flea"
 
@@ -53,23 +56,43 @@ def two_stages(index: Path, shared_reference: Path) -> Iterator[SearchEngine]:
         yield opened
 
 
-def by_hand(lists: list[list[str]], depth: int) -> dict[str, float]:
-    """Reciprocal rank fusion in fractions."""
-    sums: dict[str, Fraction] = {}
-    for ranking in lists:
-        for rank, each in enumerate(ranking, start=1):
-            sums[each] = sums.get(each, Fraction(0)) + Fraction(1, 60 + rank)
-    best = sorted(sums, key=lambda each: -sums[each])[:depth]
-    return {each: float(sums[each]) for each in best}
+def by_hand(dense: Scored, words: Scored, weight: Fraction) -> dict[str, float]:
+    """The convex combination in fractions: passages by falling score."""
+    high, low = max(dense.values(), default=0), min(dense.values(), default=0)
+    best = max(words.values(), default=1)
+    sums = {
+        each: weight * (Fraction(score - low) / (high - low) if high > low else 1)
+        for each, score in dense.items()
+    }
+    for each, score in words.items():
+        sums[each] = sums.get(each, Fraction(0)) + (1 - weight) * score / best
+    return {each: float(sums[each]) for each in sorted(sums, key=lambda each: (-sums[each], each))}
 
 
-def test_a_hybrid_search_fuses_both_lists_by_reciprocal_rank(engine: SearchEngine) -> None:
-    dense = [hit.id for hit in engine.search(QUERY, k=100)]
-    words = [hit.id for hit in engine.search(QUERY, k=100, first_stage="bm25")]
-    hits = engine.search(QUERY, k=20, first_stage="hybrid")
-    expected = by_hand([dense, words], 20)
-    assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-6)
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+@pytest.mark.parametrize("weight", ["0", "0.25", "0.6", "1"])
+def test_a_hybrid_search_adds_scores_on_a_common_scale(engine: SearchEngine, weight: str) -> None:
+    """The figures of both lists as they come from a search of a hundred."""
+    lists = [engine.search(QUERY, k=100, first_stage=stage) for stage in ("dense", "bm25")]
+    dense, words = ({hit.id: Fraction(hit.score) for hit in hits} for hits in lists)
+    expected = list(by_hand(dense, words, Fraction(weight)).items())[:20]
+    own = SearchEngine(engine.index, engine.retriever, hybrid_weight=float(weight))
+    hits = own.search(QUERY, k=20, first_stage="hybrid")
+    assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], rel=1e-5)
+    assert {hit.id for hit in hits if hit.score > expected[-1][1]} <= {each for each, _ in expected}
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan"), "half", True])
+def test_a_weight_that_is_no_share_is_refused(engine: SearchEngine, weight: float) -> None:
+    with pytest.raises(UsageError, match=r"hybrid_weight \(.*\) must be a number from 0"):
+        SearchEngine(engine.index, engine.retriever, hybrid_weight=weight)
+
+
+def test_the_first_stage_alone_keeps_the_weight(two_stages: SearchEngine) -> None:
+    own = SearchEngine(two_stages.index, two_stages.retriever, two_stages.reranker, hybrid_weight=0)
+    alone = own.without_reranker()
+    assert alone.reranker is None
+    words = [hit.id for hit in alone.search(QUERY, k=9, first_stage="bm25")]
+    assert [hit.id for hit in alone.search(QUERY, k=9, first_stage="hybrid")] == words
 
 
 def test_words_find_only_passages_that_have_one_of_them(engine: SearchEngine) -> None:
@@ -92,9 +115,15 @@ def test_dense_is_what_a_search_does_by_itself(engine: SearchEngine) -> None:
 
 
 def test_many_queries_have_what_each_has_alone(engine: SearchEngine) -> None:
+    """Vectors of queries encoded together differ in their last digits."""
     queries = [QUERY, "bank account", "how long does a train take"]
-    together = engine.search_many(queries, k=5, first_stage="hybrid")
-    assert together == [engine.search(each, k=5, first_stage="hybrid") for each in queries]
+    for query, hits in zip(
+        queries, engine.search_many(queries, k=5, first_stage="hybrid"), strict=True
+    ):
+        alone = engine.search(query, k=5, first_stage="hybrid")
+        assert [hit.id for hit in hits] == [hit.id for hit in alone]
+        expected = pytest.approx([hit.score for hit in alone], rel=1e-5)
+        assert [hit.score for hit in hits] == expected
 
 
 def test_the_second_stage_orders_what_either_first_stage_found(two_stages: SearchEngine) -> None:
@@ -144,18 +173,38 @@ def test_a_first_stage_that_there_is_not_is_refused(engine: SearchEngine) -> Non
         engine.search(QUERY, first_stage="splade")  # type: ignore[arg-type]
 
 
-rankings = st.lists(st.integers(0, 9), unique=True, max_size=6)
+scored = st.dictionaries(st.integers(0, 9), st.integers(1, 20), max_size=6)
+"""Rows and scores of a list; BM25 scores are above 0."""
 
 
-@given(rankings, rankings, st.integers(1, 12))
-def test_fusing_equals_a_sum_of_fractions(one: list[int], other: list[int], depth: int) -> None:
-    padded = [np.array([[*each, *[-1] * (6 - len(each))]], dtype=np.int64) for each in (one, other)]
-    rows, scores = fused_by_rank(padded, depth)
+@given(scored, scored, st.integers(0, 10), st.integers(1, 12))
+def test_fusing_equals_a_sum_of_fractions(
+    one: dict[int, int], other: dict[int, int], tenths: int, depth: int
+) -> None:
+    weight = Fraction(tenths, 10)
+    rows, scores = fused_by_score(as_found(one), as_found(other), float(weight), depth)
     found = [row for row in rows[0].tolist() if row >= 0]
-    names = [[str(row) for row in each] for each in (one, other)]
-    expected = by_hand(names, 12)
-    assert found == sorted(map(int, expected), key=lambda row: (-expected[str(row)], row))[:depth]
+    names = [{str(row): Fraction(score) for row, score in each.items()} for each in (one, other)]
+    expected = by_hand(names[0], names[1], weight)
+    assert len(found) == min(depth, len(expected))
     np.testing.assert_allclose(
-        scores[0, : len(found)], [expected[str(row)] for row in found], rtol=1e-6
+        scores[0, : len(found)], list(expected.values())[: len(found)], rtol=1e-6, atol=1e-12
     )
+    for row, score in zip(found, scores[0].tolist(), strict=False):
+        assert score == pytest.approx(expected[str(row)], rel=1e-6, abs=1e-12)
     assert rows[0, len(found) :].tolist() == [-1] * (depth - len(found))
+
+
+def test_equal_scores_come_in_the_order_of_the_rows() -> None:
+    rows, _ = fused_by_score(as_found({7: 3, 2: 3, 5: 3}), as_found({}), 0.6, 3)
+    assert rows.tolist() == [[2, 5, 7]]
+
+
+def as_found(scores: dict[int, int]) -> SearchResult:
+    """A list of one query as an index gives it, best first and with places that are empty."""
+    order = sorted(scores, key=lambda row: (-scores[row], row))
+    empty = 6 - len(order)
+    return SearchResult(
+        np.array([[*order, *[-1] * empty]], dtype=np.int64),
+        np.array([[*[scores[row] for row in order], *[-np.inf] * empty]], dtype=np.float32),
+    )

@@ -16,12 +16,14 @@ from .data.records import Passage
 from .errors import RocketRankError, UsageError
 from .model_settings import Calibration
 from .search_options import (
+    HYBRID_WEIGHT,
     FirstStage,
     Fuse,
     Group,
     check_first_stage,
     check_fuse,
     check_group,
+    check_hybrid_weight,
     check_least,
     check_queries,
     check_rerank_ms,
@@ -60,7 +62,8 @@ class SearchEngine:
     """An open index with its retriever and, if wanted, a re-ranker. A context manager.
 
     ``fusion`` is the re-ranker's own weight for the retriever's score: what ``fuse="auto"`` means.
-    ``calibration`` makes probabilities of the last stage's scores.
+    ``calibration`` makes probabilities of the last stage's scores. ``hybrid_weight`` is the share
+    that the scores by vectors have in a hybrid first stage, from 0 to 1.
     """
 
     def __init__(
@@ -71,13 +74,16 @@ class SearchEngine:
         *,
         fusion: float | None = None,
         calibration: Calibration | None = None,
+        hybrid_weight: float = HYBRID_WEIGHT,
     ) -> None:
+        check_hybrid_weight(hybrid_weight)
         _check_model(index.model_name, index.fingerprint, retriever)
         self.index = index
         self.retriever = retriever
         self.reranker = reranker
         self.fusion = fusion
         self.calibration = calibration
+        self.hybrid_weight = hybrid_weight
         self._changing = threading.Lock()
 
     @classmethod
@@ -95,6 +101,7 @@ class SearchEngine:
         threads: int | None = None,
         effort: float = 1.0,
         refine: int | None = None,
+        hybrid_weight: float = HYBRID_WEIGHT,
     ) -> "SearchEngine":
         """Open the index in the folder ``index`` with the model that filled it.
 
@@ -107,6 +114,7 @@ class SearchEngine:
         index is searched, by default where the models run; ``index_float16`` halves the vectors of
         a flat index there. Raises RocketRankError, one sentence.
         """
+        check_hybrid_weight(hybrid_weight)
         from .index import Effort, Index, gpu_options_of
         from .inference import choose_runtime
         from .models import open_model
@@ -138,10 +146,15 @@ class SearchEngine:
                 CrossEncoder(second, runtime) if second else None,
                 fusion=second.settings.fusion if second else None,
                 calibration=(second or first).settings.calibration,
+                hybrid_weight=hybrid_weight,
             )
         except BaseException:
             opened.close()
             raise
+
+    def without_reranker(self) -> "SearchEngine":
+        """The first stage alone, over the same index."""
+        return SearchEngine(self.index, self.retriever, hybrid_weight=self.hybrid_weight)
 
     def fusion_weight(self, fuse: Fuse | None) -> float | None:
         """The weight that ``fuse`` means here: itself, or :attr:`fusion` for "auto".
@@ -193,7 +206,8 @@ class SearchEngine:
         --tune-fusion --save``. Equal fused scores keep stage one's order.
 
         ``first_stage`` ``bm25`` finds passages by their words and ``hybrid`` by vectors and words,
-        fused by reciprocal rank; both need an index that was built with BM25.
+        whose scores are added (see :func:`~rocketrank.stages.fused_by_score`); both need an index
+        that was built with BM25.
 
         ``where`` is a condition on the fields that the index was built with, such as
         ``year >= 2020 and source = 'nyt'``: only passages that meet it are found, and ``k`` of
@@ -287,7 +301,9 @@ class SearchEngine:
         check_first_stage(first_stage, fuse, has_words=index.has_words)
         check_least(min_score, min_probability)
         depth = min(rerank_depth if self.reranker else k, max(1, len(index)))
-        request = Request(index, k, depth, weight, where, first_stage, rerank_ms, group)
+        request = Request(
+            index, k, depth, weight, where, first_stage, self.hybrid_weight, rerank_ms, group
+        )
         of = self.retriever.fingerprint
         calibration = fitting(self.calibration, request, of, reranks=self.reranker is not None)
         if min_probability is not None and calibration is None:

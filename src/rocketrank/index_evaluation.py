@@ -83,7 +83,7 @@ def write_stage_runs(
     The files appear together when all queries are answered. Raises RocketRankError.
     """
     depths = check_depths(depths, k, reranks=engine.reranker is not None)
-    first = SearchEngine(engine.index, engine.retriever)
+    first = engine.without_reranker()
     names = [stage_name(depth) for depth in depths]
     paths = [folder / f"{name.replace(' ', '-')}.trec" for name in names]
     seconds = np.zeros(len(depths))
@@ -121,7 +121,7 @@ def stage_scores(
     progress: bool = False,
 ) -> StageScores:
     """Both stages' scores of each query's first ``depth`` passages; each pair is read once."""
-    first = SearchEngine(engine.index, engine.retriever)
+    first = engine.without_reranker()
     found = StageScores({}, {})
     answers = first.search_stream(
         [each.text for each in queries], k=depth, first_stage=first_stage, progress=progress

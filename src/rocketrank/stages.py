@@ -13,20 +13,20 @@ from .errors import UsageError
 from .model_settings import Calibration
 from .search_options import FirstStage, Group
 
-_RANK_CONSTANT = 60
 _PORTION = 8
 """Pairs that are scored between two looks at the clock."""
 _DEEPER = 4
 """How many times as many chunks are looked for where they are of too few documents."""
 _FUSED_AT_LEAST = 100
 """Passages that each of two lists has before they are fused."""
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 class Hit(NamedTuple):
     """A found passage. ``score`` is the last stage's or the fused one; ``rank`` starts at 1.
 
     ``retriever_score`` is the first stage's: an inner product, or for ``bm25`` and ``hybrid`` the
-    BM25 score and the sum of reciprocal ranks. ``probability`` is the calibrated score's, None
+    BM25 score and the fused one, from 0 to 1. ``probability`` is the calibrated score's, None
     where there is no calibration for such a search.
     """
 
@@ -57,6 +57,15 @@ class Reranker(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]: ...
 
 
+class RowsAndScores(Protocol):
+    """(n, k) int64 and float32: for n queries the rows of what was found, -1 behind the last."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def scores(self) -> NDArray[np.float32]: ...
+
+
 class PassageIndex(Protocol):
     """What both stages need of an index."""
 
@@ -84,6 +93,7 @@ class Request(NamedTuple):
     weight: float
     where: str | None
     first_stage: FirstStage
+    hybrid_weight: float
     rerank_ms: float | None
     group: Group | None
 
@@ -140,7 +150,7 @@ def retrieve(
     ``vectors`` are those of the queries' ``texts``, None where the first stage is BM25 alone.
     """
     depth, where = request.depth, request.where
-    lists = []
+    lists: list[RowsAndScores] = []
     if request.first_stage == "hybrid":
         depth = max(depth, _FUSED_AT_LEAST)
     if vectors is not None:
@@ -148,9 +158,10 @@ def retrieve(
     if request.first_stage != "dense":
         lists.append(request.opened.search_words(texts, depth, where))
     if len(lists) == 1:
-        [(every_row, every_score)] = lists
+        every_row, every_score = lists[0].rows, lists[0].scores
     else:
-        every_row, every_score = fused_by_rank([each.rows for each in lists], request.depth)
+        dense, words = lists
+        every_row, every_score = fused_by_score(dense, words, request.hybrid_weight, request.depth)
     found = []
     for rows, scores in zip(every_row, every_score, strict=True):
         there = rows >= 0
@@ -197,30 +208,39 @@ def _document(hit: Hit) -> str:
     return document_of(hit.id, hit.metadata)
 
 
-def fused_by_rank(
-    lists: Sequence[NDArray[np.int64]], depth: int
+def fused_by_score(
+    dense: RowsAndScores, words: RowsAndScores, weight: float, depth: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Reciprocal rank fusion of several rankings (n, m) of the same n queries: rows and scores.
+    """Convex combination of two lists (n, m) of the same n queries: rows and scores.
 
-    A row scores the sum of 1 / (60 + its rank) over the rankings that have it (Cormack, Clarke and
-    Büttcher, SIGIR 2009); the best ``depth`` come back by (-score, row), with row -1 where there
-    are no more.
+    A row scores ``weight`` times its place between the last (0) and the first (1) score of its
+    dense list, and (1 - ``weight``) times its share of the best BM25 score; a list that lacks it
+    adds 0 (Bruch, Gai and Ingber, TOIS 2023). The best ``depth`` come back by (-score, row), with
+    row -1 where there are no more.
     """
-    count = len(lists[0])
+    count = len(dense.rows)
     rows = np.full((count, depth), -1, dtype=np.int64)
     scores = np.full((count, depth), -np.inf, dtype=np.float32)
-    every = np.concatenate(lists, axis=1)
-    shares = np.concatenate(
-        [1 / (_RANK_CONSTANT + np.arange(1, ranking.shape[1] + 1)) for ranking in lists]
-    )
-    for number, ranked in enumerate(every):
-        there = ranked >= 0
-        distinct, places = np.unique(ranked[there], return_inverse=True)
-        sums = np.bincount(places, weights=shares[there], minlength=len(distinct))
+    for number in range(count):
+        in_dense, in_words = dense.rows[number] >= 0, words.rows[number] >= 0
+        by_vectors = _between_ends(dense.scores[number][in_dense].astype(np.float64))
+        by_words = words.scores[number][in_words].astype(np.float64)
+        shares = [weight * by_vectors, (1 - weight) * by_words / by_words.max(initial=_SMALLEST)]
+        every = np.concatenate([dense.rows[number][in_dense], words.rows[number][in_words]])
+        distinct, places = np.unique(every, return_inverse=True)
+        sums = np.bincount(places, weights=np.concatenate(shares), minlength=len(distinct))
         order = np.lexsort((distinct, -sums))[:depth]
         rows[number, : len(order)] = distinct[order]
         scores[number, : len(order)] = sums[order]
     return rows, scores
+
+
+def _between_ends(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 for the highest to 0 for the lowest; 1 where all are equal."""
+    if not len(scores) or scores.max() == scores.min():
+        return np.ones_like(scores)
+    found: NDArray[np.float64] = (scores - scores.min()) / (scores.max() - scores.min())
+    return found
 
 
 def rerank(

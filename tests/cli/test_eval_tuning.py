@@ -163,6 +163,45 @@ def test_what_was_chosen_on_another_first_stage_is_shown_with_it_and_not_to_be_k
     assert done.code == 0, done.err
     assert "--first-stage hybrid" in done.out
     assert "--save" not in done.out
+    assert (
+        "--first-stage hybrid --hybrid-weight 0.25"
+        in own_eval(*hybrid, "--hybrid-weight", "0.25").out
+    )
+
+
+def runs_of(run: Run, dev: Dev, folder: Path, *options: str) -> bytes:
+    asked = given(dev, "--precision", "fp32", "--k", "30", "--runs", folder, *options)
+    done = run(*asked)
+    assert done.code == 0, done.err
+    return b"".join(each.read_bytes() for each in folder.iterdir())
+
+
+def test_a_hybrid_weight_moves_an_evaluation_from_words_to_vectors(
+    own_eval: Run, dev: Dev, tmp_path: Path
+) -> None:
+    hybrid = ["--first-stage", "hybrid", "--hybrid-weight"]
+    found = [runs_of(own_eval, dev, tmp_path / each, *hybrid, each) for each in ("0", "0.6", "1")]
+    assert len(set(found)) == 3
+    assert found[1] == runs_of(own_eval, dev, tmp_path / "usual", *hybrid[:2])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--first-stage", "bm25"], "--hybrid-weight (0.5) needs --first-stage hybrid, found bm25"),
+        ([], "--hybrid-weight (0.5) needs --first-stage hybrid, found dense"),
+        (
+            ["--first-stage", "hybrid", "--hybrid-weight", "2"],
+            "hybrid_weight (2.0) must be a number",
+        ),
+    ],
+)
+def test_a_hybrid_weight_that_no_search_would_use_is_refused(
+    own_eval: Run, run: Run, dev: Dev, options: list[str], said: str
+) -> None:
+    weight = ["--hybrid-weight", "0.5", *options]
+    assert said in refused(own_eval(*given(dev, *weight)))
+    assert said in refused(run("search", "eggs", "--index", dev.index, *weight))
 
 
 def test_the_curve_is_fitted_to_the_fused_scores_of_the_depth(

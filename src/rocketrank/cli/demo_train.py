@@ -234,7 +234,7 @@ def _measured(system: System, pairs: "Sequence[DocstringPair]", depth: int) -> F
     asked = [pair.question for pair in pairs]
     wanted = {pair.id: {pair.id: 1} for pair in pairs}
     with SearchEngine.open(system.index, reranker=system.reranker) as engine:
-        alone = SearchEngine(engine.index, engine.retriever)
+        alone = engine.without_reranker()
         found = (
             alone.search_many(asked, k=FIRST),
             engine.search_many(asked, k=FIRST, rerank_depth=depth, fuse=system.fuse),
@@ -295,7 +295,7 @@ def _answer(pair: "DocstringPair", systems: tuple[System, System], extent: Exten
     with SearchEngine.open(before.index) as engine:
         _print_answers("minilm", pair, engine.search(pair.question, k=FIRST))
     with SearchEngine.open(after.index, reranker=after.reranker) as engine:
-        alone = SearchEngine(engine.index, engine.retriever)
+        alone = engine.without_reranker()
         _print_answers("the trained retriever", pair, alone.search(pair.question, k=FIRST))
         both = engine.search(pair.question, k=FIRST, rerank_depth=extent.depth, fuse=after.fuse)
         _print_answers("both trained models", pair, both)

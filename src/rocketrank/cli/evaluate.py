@@ -35,6 +35,7 @@ class Searched:
     model: str | None
     reranker: str | None
     first_stage: "FirstStage"
+    hybrid_weight: float
     group: "Group | None"
     k: int
     rerank_depth: int | None
@@ -173,6 +174,7 @@ def evaluate(
         ),
     ] = None,
     first_stage: options.FirstStage = "dense",
+    hybrid_weight: options.HybridWeight = None,
     group: options.Group = None,
     rerank_depth: Annotated[
         int | None,
@@ -280,6 +282,7 @@ def evaluate(
         "--runs": keep_runs,
         "--k": k,
         "--first-stage": None if first_stage == "dense" else first_stage,
+        "--hybrid-weight": hybrid_weight,
         "--group": group,
         "--threads": threads,
         "--device": None if device == "cpu" else device,
@@ -292,6 +295,7 @@ def evaluate(
             model=model,
             reranker=reranker,
             first_stage=first_stage,
+            hybrid_weight=options.hybrid_weight(hybrid_weight, first_stage),
             group=group,
             k=(100 if chooses and reranker is None else 1000) if k is None else k,
             rerank_depth=rerank_depth,

@@ -251,6 +251,7 @@ def opened_engine(searched: Searched) -> "Iterator[tuple[SearchEngine, float | N
         precision=searched.precision,
         engine=searched.engine,
         threads=searched.threads,
+        hybrid_weight=searched.hybrid_weight,
     ) as engine:
         fuse = parse_fuse(searched.fuse)
         check_first_stage(searched.first_stage, fuse, has_words=engine.index.has_words)

@@ -23,7 +23,7 @@ from ..eval import (
 from ..eval.fusion import DEPTHS
 from ..index_evaluation import StageScores, check_depths, stage_scores
 from ..model_settings import SETTINGS_FILE, Calibration, folder_settings, save_settings
-from ..search_options import DEFAULT_RERANK_DEPTH
+from ..search_options import DEFAULT_RERANK_DEPTH, HYBRID_WEIGHT
 from ..two_stage import reranked
 from .evaluate import Asked, Searched, Tuning
 from .evaluation_checks import check
@@ -244,6 +244,8 @@ def _command(chosen: _Chosen, searched: Searched, *, saved: bool) -> str:
         words += [f"--k {chosen.depth}"] if chosen.depth < 10 else []
     if searched.first_stage != "dense":
         words += [f"--first-stage {searched.first_stage}"]
+    if searched.hybrid_weight != HYBRID_WEIGHT:
+        words += [f"--hybrid-weight {searched.hybrid_weight:g}"]
     if chosen.weight:
         words += [f"--fuse {'auto' if saved and chosen.tuned else repr(chosen.weight)}"]
     if saved and chosen.fitted:

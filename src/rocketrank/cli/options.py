@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..errors import UsageError
+from ..search_options import HYBRID_WEIGHT
 
 
 def _checked_wait(seconds: float) -> float:
@@ -121,8 +122,17 @@ FirstStage = Annotated[
     Literal["dense", "bm25", "hybrid"],
     typer.Option(
         "--first-stage",
-        help="What finds passages: vectors, BM25, or both fused by reciprocal rank; the last two "
-        "need an index built with --bm25.",
+        help="What finds passages: vectors, BM25, or both, their scores added; the last two need "
+        "an index built with --bm25.",
+    ),
+]
+HybridWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--hybrid-weight",
+        metavar="W",
+        help="How much the vectors' scores count in --first-stage hybrid, from 0 to 1.",
+        show_default=f"{HYBRID_WEIGHT:g}",
     ),
 ]
 Effort = Annotated[
@@ -196,6 +206,17 @@ Disk = Annotated[
         show_default="no bound",
     ),
 ]
+
+
+def hybrid_weight(weight: float | None, first_stage: str) -> float:
+    """The weight that is meant. UsageError where ``first_stage`` has no use for one."""
+    if weight is None:
+        return HYBRID_WEIGHT
+    if first_stage != "hybrid":
+        raise UsageError(
+            f"--hybrid-weight ({weight:g}) needs --first-stage hybrid, found {first_stage}"
+        )
+    return weight
 
 
 def refuse_empty(option: str, value: object) -> None:

@@ -57,6 +57,7 @@ def search(
     ] = None,
     group: options.Group = None,
     first_stage: options.FirstStage = "dense",
+    hybrid_weight: options.HybridWeight = None,
     effort: options.Effort = 1.0,
     refine: options.Refine = None,
     rerank_depth: Annotated[
@@ -153,6 +154,7 @@ def search(
     check_search_options(k, rerank_depth)
     check_rerank_ms(rerank_ms)
     check_least(min_score, min_probability)
+    share = options.hybrid_weight(hybrid_weight, first_stage)
     asked_fusion = parse_fuse(fuse)
     asked = None if queries is None else _read(queries)
     _check_where(directory, where)
@@ -168,6 +170,7 @@ def search(
         threads=threads,
         effort=effort,
         refine=refine,
+        hybrid_weight=share,
     ) as opened:
         check_first_stage(first_stage, asked_fusion, has_words=opened.index.has_words)
         weight = opened.fusion_weight(asked_fusion)
