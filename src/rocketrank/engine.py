@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from .search_options import (
     FirstStage,
     Fuse,
     Group,
+    SearchOptions,
     check_first_stage,
     check_fuse,
     check_group,
@@ -239,36 +240,10 @@ class SearchEngine:
         )[0]
 
     def search_many(
-        self,
-        queries: Sequence[str],
-        *,
-        k: int = 10,
-        rerank_depth: int | None = None,
-        fuse: Fuse | None = None,
-        where: str | None = None,
-        first_stage: FirstStage = "dense",
-        group: Group | None = None,
-        rerank_ms: float | None = None,
-        min_score: float | None = None,
-        min_probability: float | None = None,
-        progress: bool = False,
+        self, queries: Sequence[str], *, progress: bool = False, **options: Unpack[SearchOptions]
     ) -> list[list[Hit]]:
-        """As :meth:`search` for each query, batched through both stages."""
-        return list(
-            self.search_stream(
-                queries,
-                k=k,
-                rerank_depth=rerank_depth,
-                fuse=fuse,
-                where=where,
-                first_stage=first_stage,
-                group=group,
-                rerank_ms=rerank_ms,
-                min_score=min_score,
-                min_probability=min_probability,
-                progress=progress,
-            )
-        )
+        """As :meth:`search` with the same options for each query, batched through both stages."""
+        return list(self.search_stream(queries, progress=progress, **options))
 
     def search_stream(
         self,

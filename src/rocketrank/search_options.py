@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from .errors import UsageError
 
@@ -18,6 +18,20 @@ SciFact, a sample of MS MARCO and the queries of TREC DL 2019."""
 Group = Literal["document"]
 # A weight of the retriever's score beside the re-ranker's, or the one kept with the re-ranker.
 Fuse = float | Literal["auto"]
+
+
+class SearchOptions(TypedDict, total=False):
+    """What :meth:`SearchEngine.search` takes beside the query, and says of each."""
+
+    k: int
+    rerank_depth: int | None
+    fuse: Fuse | None
+    where: str | None
+    first_stage: FirstStage
+    group: Group | None
+    rerank_ms: float | None
+    min_score: float | None
+    min_probability: float | None
 
 
 def check_search_options(k: int, rerank_depth: int | None) -> tuple[int, int]:

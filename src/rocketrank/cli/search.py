@@ -15,7 +15,7 @@ from .show import as_record, print_hits, style_of_output
 
 if TYPE_CHECKING:
     from ..data.records import Query, RunEntry
-    from ..search_options import Fuse
+    from ..search_options import Fuse, SearchOptions
     from ..stages import Hit
 
 RunFormat = Literal["trec", "msmarco", "jsonl"]
@@ -174,42 +174,27 @@ def search(
     ) as opened:
         check_first_stage(first_stage, asked_fusion, has_words=opened.index.has_words)
         weight = opened.fusion_weight(asked_fusion)
-        if asked is None:
-            one = partial(
-                opened.search,
-                k=k,
-                rerank_depth=rerank_depth,
-                fuse=weight,
-                where=where,
-                first_stage=first_stage,
-                group=group,
-                rerank_ms=rerank_ms,
-                min_score=min_score,
-                min_probability=min_probability,
-            )
-            if query is None:
-                # What holds for every question is refused before the prompt.
-                opened.search_many(
-                    [], k=k, fuse=weight, first_stage=first_stage, min_probability=min_probability
-                )
-                _prompt(one, json)
-            else:
-                _answer(one, query, json)
-        else:
-            answers = opened.search_stream(
-                [each.text for each in asked],
-                k=k,
-                rerank_depth=rerank_depth,
-                fuse=weight,
-                where=where,
-                first_stage=first_stage,
-                group=group,
-                rerank_ms=rerank_ms,
-                min_score=min_score,
-                min_probability=min_probability,
-                progress=sys.stderr.isatty(),
-            )
+        wanted: SearchOptions = {
+            "k": k,
+            "rerank_depth": rerank_depth,
+            "fuse": weight,
+            "where": where,
+            "first_stage": first_stage,
+            "group": group,
+            "rerank_ms": rerank_ms,
+            "min_score": min_score,
+            "min_probability": min_probability,
+        }
+        if asked is not None:
+            texts = [each.text for each in asked]
+            answers = opened.search_stream(texts, progress=sys.stderr.isatty(), **wanted)
             _write_run(asked, answers, output or "-", format or "trec", tag or "rocketrank")
+        elif query is None:
+            # What holds for every question is refused before the prompt.
+            opened.search_many([], **wanted)
+            _prompt(partial(opened.search, **wanted), json)
+        else:
+            _answer(partial(opened.search, **wanted), query, json)
 
 
 def _check(
