@@ -100,12 +100,13 @@ def mining_options(work: Work, kinds: ListKinds) -> MiningOptions:
 
 
 def index_corpus(work: Work, name: str, model: str | Path) -> None:
-    """Build the index ``name`` of the corpus, or go on with it."""
+    """Build the index ``name`` of the corpus, with its words, or go on with it."""
     corpus, chunking = open_corpus(work.recipe, work.corpus)
     options = BuildOptions(
         threads=work.threads,
         precision=work.runtime.precision,
         fields=(DOCUMENT,) if chunking else (),
+        bm25=True,
         chunking=chunking,
     )
     encoder = work.retriever(model)

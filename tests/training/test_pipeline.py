@@ -97,7 +97,9 @@ def test_the_figures_are_printed_with_what_can_be_done_next(finished: Finished) 
         "retriever - start",
     ]
     assert f"{test['mean']:.4f} ({test['low']:.4f} to {test['high']:.4f})" in lines[place + 4]
-    assert lines[-1].startswith(f'Now ask it:  rq search "…" --index {finished.folder / "index"}')
+    asked = f'rq search "…" --index {finished.folder / "index"}'
+    assert lines[-2].startswith(f"Now ask it:  {asked}")
+    assert lines[-1] == f"or by words too:  {asked} --first-stage hybrid"
 
 
 def test_a_finished_one_is_left_as_it_is(finished: Finished) -> None:

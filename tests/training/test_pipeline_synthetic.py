@@ -248,4 +248,5 @@ def test_the_bundled_recipe_runs_from_a_folder_of_text(data: Path, tmp_path: Pat
     assert (output / "results.json").exists()
     with Index.open(output / "index") as index:
         found = {each.metadata["document"] for each in index.live_passages()}
+        assert index.has_words
     assert found == {str(each) for each in (data / "notes").iterdir()}

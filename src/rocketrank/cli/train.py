@@ -247,6 +247,7 @@ def _print_results(results: Mapping[str, Any], output: Path) -> None:
     if depth is not None:
         pair = f" --reranker {output / 'reranker'} --rerank-depth {max(depth, 10)} --fuse auto"
     print(f'Now ask it:  rq search "…" --index {output / "index"}{pair}')
+    print(f'or by words too:  rq search "…" --index {output / "index"} --first-stage hybrid')
 
 
 def _print_part(part: str, figures: Mapping[str, Any]) -> None:
