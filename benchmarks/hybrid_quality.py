@@ -19,8 +19,8 @@ from scifact import corpus_file, data_folder
 
 from rocketrank import SearchEngine
 from rocketrank.data.corpus import CorpusReader
-from rocketrank.data.qrels import read_qrels
 from rocketrank.data.queries import read_queries
+from rocketrank.eval import load_qrels
 from rocketrank.eval.measures import evaluate
 from rocketrank.index import BuildOptions, build_index
 from rocketrank.retriever import DualEncoder
@@ -59,7 +59,7 @@ def main() -> None:
 
 def collections(data: Path) -> Iterator[Collection]:
     scifact, msmarco, nq = data / "scifact", data / "msmarco", data / "nq"
-    test = judgements(scifact / "qrels" / "test.tsv")
+    test = load_qrels(scifact / "qrels" / "test.tsv")
     yield Collection(
         "scifact", corpus_file(scifact), texts(scifact / "queries.jsonl"), test, "nDCG@10"
     )
@@ -67,7 +67,7 @@ def collections(data: Path) -> Iterator[Collection]:
         ("dl19", "queries.dl19.tsv", "qrels.dl19.txt", "nDCG@10"),
         ("msmarco", "queries.train.tsv", "qrels.train.tsv", "RR@10"),
     ):
-        judged = judgements(msmarco / qrels)
+        judged = load_qrels(msmarco / qrels)
         corpus = msmarco / "collection.tsv"
         yield Collection(name, corpus, texts(msmarco / queries), judged, measure)
     asked, gold = {}, {}
@@ -79,13 +79,6 @@ def collections(data: Path) -> Iterator[Collection]:
 
 def texts(path: Path) -> dict[str, str]:
     return {query.id: query.text for query in read_queries(path)}
-
-
-def judgements(path: Path) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for query_id, passage_id, relevance in read_qrels(path):
-        found.setdefault(query_id, {})[passage_id] = relevance
-    return found
 
 
 def measured(collection: Collection, work: Path, weights: Sequence[float]) -> Iterator[float]:
